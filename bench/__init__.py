@@ -1,0 +1,15 @@
+"""Benchmarks: one file each, importable as ``streamsr.bench.<name>``.
+
+Each benchmark has ``run(...)``, which returns result rows (row.py), and ``main(argv)``, which
+prints a table and, on its last line, JSON. Importing this package imports none of them.
+"""
+
+from __future__ import annotations
+
+__all__ = ["BENCHMARKS"]
+
+# name on the command line -> module with main(argv) -> exit status
+BENCHMARKS = {
+    "quality": "streamsr.bench.quality",
+    "throughput": "streamsr.bench.throughput",
+}

@@ -1,0 +1,162 @@
+"""Clips on disk: reading them, and making of a clean one what a camera or a call would have given."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import IO, Any
+
+import av
+import cv2
+import numpy as np
+from av.video.reformatter import VideoReformatter
+
+from streamsr.errors import ConfigError, SourceError
+from streamsr.frame import Colour
+from streamsr.io.colour import from_rgb, tag, to_rgb
+
+from .metrics import area_down
+
+__all__ = ["CONDITIONS", "DegradedClip", "Picture", "clean_pictures", "degrade", "read_clip", "write_clip"]
+
+CONDITIONS = ("clean", "call", "cctv")
+CRF = {"call": 30, "cctv": 33}
+SCALES = (2, 4, 8)
+
+CCTV_BLUR = 0.4  # sigma in camera px, before the reduction
+CCTV_READ_NOISE = 3.0  # standard deviation at black, in 1/255
+CCTV_SHOT_NOISE = 0.2  # variance grows by its square per grey level
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """image: (H, W, 3) uint8 RGB. pts in units of time_base."""
+
+    image: np.ndarray
+    pts: int
+    time_base: Fraction
+
+
+@dataclass(frozen=True, slots=True)
+class DegradedClip:
+    """camera: the file a camera would have given. width, height: of its clean pictures, in px."""
+
+    clean: Path
+    camera: Path
+    condition: str
+    scale: int
+    frames: int
+    width: int
+    height: int
+
+
+def read_clip(source: Path | IO[bytes], frames: int | None = None) -> Iterator[Picture]:
+    """The pictures of a video file, at most ``frames``. Raises SourceError."""
+    name = str(source) if isinstance(source, Path) else "<memory>"
+    try:
+        container = av.open(name if isinstance(source, Path) else source, "r")
+    except (OSError, av.FFmpegError) as error:
+        raise SourceError(f"cannot open the clip {name}: {error}", name) from error
+    with container:
+        if not container.streams.video:
+            raise SourceError(f"no video in {name}", name)
+        reformatter = VideoReformatter()
+        for index, frame in enumerate(container.decode(video=0)):
+            if index == frames:
+                return
+            assert frame.pts is not None and frame.time_base is not None  # containers give both
+            yield Picture(to_rgb(frame, reformatter), frame.pts, frame.time_base)
+
+
+def write_clip(
+    target: Path | IO[bytes], pictures: Iterable[Picture], rate: Fraction, crf: int | None = None
+) -> int:
+    """Write a Matroska file: lossless RGB (FFV1) or, with ``crf``, as calls do (x264, zerolatency).
+
+    Sides must be even with ``crf`` (4:2:0). Returns how many pictures were written.
+    """
+    pixel_format = "bgr0" if crf is None else "yuv420p"
+    colour, reformatter = Colour(), VideoReformatter()
+    written = 0
+    with av.open(str(target) if isinstance(target, Path) else target, "w", format="matroska") as container:
+        stream: Any = None
+        for picture in pictures:
+            height, width = picture.image.shape[:2]
+            if stream is None:
+                stream = container.add_stream("ffv1" if crf is None else "libx264", rate=rate)
+                stream.width, stream.height, stream.pix_fmt = width, height, pixel_format
+                stream.codec_context.time_base = picture.time_base
+                tag(stream.codec_context, colour, pixel_format)
+                if crf is not None:
+                    stream.options = {"preset": "veryfast", "tune": "zerolatency", "crf": str(crf)}
+                    stream.codec_context.thread_count = 1  # slices depend on the thread count
+            frame = from_rgb(picture.image, colour, pixel_format, reformatter)
+            frame.pts, frame.time_base = picture.pts, picture.time_base
+            container.mux(stream.encode(frame))
+            written += 1
+        if stream is not None:
+            container.mux(stream.encode(None))
+    return written
+
+
+def clean_pictures(clip: Path, scale: int, frames: int | None = None) -> Iterator[Picture]:
+    """The truth: the clip's pictures, cropped to multiples of 2 ``scale`` (4:2:0 needs even sides)."""
+    unit = 2 * scale
+    for picture in read_clip(clip, frames):
+        height, width = (side // unit * unit for side in picture.image.shape[:2])
+        if not height or not width:
+            raise ConfigError(f"{clip.name} must be at least {unit} px a side, got {picture.image.shape[:2]}")
+        cropped = np.ascontiguousarray(picture.image[:height, :width])
+        yield Picture(cropped, picture.pts, picture.time_base)
+
+
+def degrade(
+    clip: Path, condition: str, scale: int, folder: Path, frames: int | None = None, seed: int = 0
+) -> DegradedClip:
+    """Make the camera's file of a clean clip in ``folder``; times are kept to the millisecond.
+
+    "clean": block average by ``scale``, stored losslessly. "call": the same, x264 veryfast
+    zerolatency at CRF 30. "cctv": blur, block average, sensor noise, CRF 33.
+    Raises ConfigError, SourceError.
+    """
+    if condition not in CONDITIONS:
+        raise ConfigError(f"condition must be one of {', '.join(CONDITIONS)}, got {condition}")
+    if scale not in SCALES:
+        raise ConfigError(f"scale must be one of {SCALES}, got {scale}")
+    rng = np.random.default_rng(seed)
+    size = (0, 0)
+
+    def camera_pictures() -> Iterator[Picture]:
+        nonlocal size
+        for picture in clean_pictures(clip, scale, frames):
+            size = (picture.image.shape[0], picture.image.shape[1])
+            yield Picture(_sensed(picture.image, condition, scale, rng), picture.pts, picture.time_base)
+
+    camera = folder / f"{clip.stem}_{condition}_x{scale}.mkv"
+    count = write_clip(camera, camera_pictures(), clip_rate(clip), CRF.get(condition))
+    if not count:
+        raise SourceError(f"no pictures in {clip}", str(clip))
+    return DegradedClip(clip, camera, condition, scale, count, width=size[1], height=size[0])
+
+
+def clip_rate(clip: Path) -> Fraction:
+    """Nominal frame rate of a video file. Raises SourceError."""
+    try:
+        with av.open(str(clip)) as container:
+            rate = container.streams.video[0].average_rate
+    except (OSError, IndexError, av.FFmpegError) as error:
+        raise SourceError(f"cannot open the clip {clip}: {error}", str(clip)) from error
+    return rate or Fraction(30)
+
+
+def _sensed(image: np.ndarray, condition: str, scale: int, rng: np.random.Generator) -> np.ndarray:
+    """One picture as it enters the encoder."""
+    if condition != "cctv":
+        return area_down(image, scale)
+    blurred = cv2.GaussianBlur(image.astype(np.float32), (0, 0), CCTV_BLUR * scale)
+    low = area_down(blurred, scale)
+    sigma = np.sqrt(CCTV_READ_NOISE**2 + CCTV_SHOT_NOISE**2 * low)
+    low += sigma * rng.standard_normal(low.shape, dtype=np.float32)
+    return np.rint(low).clip(0, 255).astype(np.uint8)

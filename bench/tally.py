@@ -1,0 +1,50 @@
+"""Every measure of one picture, gathered over many: what both quality benchmarks have in common."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from .metrics import haarpsi, hf_ratio, psnr_y, ssim
+
+__all__ = ["Tally", "fidelity_measures"]
+
+Key = tuple[Any, ...]
+
+
+def fidelity_measures(
+    image: np.ndarray, truth: np.ndarray, weight: np.ndarray | None = None, prefix: str = ""
+) -> dict[str, float]:
+    """PSNR-Y, SSIM, HaarPSI and the ratio of high-frequency energy of one picture."""
+    return {
+        f"{prefix}psnr_y": psnr_y(image, truth, weight),
+        f"{prefix}ssim": ssim(image, truth, weight),
+        f"{prefix}haarpsi": haarpsi(image, truth, weight),
+        f"{prefix}hf_ratio": hf_ratio(image, truth, weight),
+    }
+
+
+class Tally:
+    """Means of named figures by key; a figure that is NaN (not to be measured) is left out."""
+
+    def __init__(self) -> None:
+        self._figures: dict[Key, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+
+    def add(self, key: Key, figures: dict[str, float]) -> None:
+        for name, value in figures.items():
+            if not np.isnan(value):
+                self._figures[key][name].append(value)
+
+    def means(self, key: Key) -> dict[str, float]:
+        return {name: float(np.mean(values)) for name, values in self._figures[key].items()}
+
+    def count(self, key: Key) -> int:
+        """Samples of the figure that has the most of them."""
+        return max((len(values) for values in self._figures[key].values()), default=0)
+
+    def __iter__(self) -> Iterator[Key]:
+        """The keys, in the order in which they came."""
+        return iter(list(self._figures))

@@ -1,0 +1,211 @@
+"""The command line. Each command reads its options, then calls what does the work.
+
+Exit status: 0 the job was done; 2 a bad option, source, output or file, with one line on stderr;
+128 + n ended by signal n; 1 a fault of the program, with its traceback.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from .bench import BENCHMARKS
+from .errors import StreamSRError
+from .version import __version__
+
+__all__ = ["app", "main"]
+
+DEFAULT_FIDELITY = 0.4  # the enhancer's own, said again because its module loads torch
+MAX_STEPS = 64
+YEAR_S = 365 * 24 * 3600.0
+
+app = typer.Typer(
+    name="streamsr",
+    help="Real-time enhancement of face video: files, cameras and RTSP streams.",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command line (the process's own by default) and return its exit status."""
+    try:
+        status = app(args=argv, prog_name="streamsr", standalone_mode=False)
+    except typer.TyperException as error:  # a usage error
+        context = getattr(error, "ctx", None)
+        hint = f" (see {context.command_path} --help)" if context is not None else ""
+        return _refused(f"{error.format_message()}{hint}")
+    except StreamSRError as error:
+        return _refused(str(error))
+    return status if isinstance(status, int) else 0
+
+
+def _refused(message: str) -> int:
+    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    return 2
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"streamsr {__version__}")
+        raise typer.Exit
+
+
+def _steps(text: str) -> int | str:
+    if text == "auto":
+        return text
+    if text.isascii() and text.isdigit() and 1 <= int(text) <= MAX_STEPS:
+        return int(text)
+    raise typer.BadParameter(f"{text!r} is neither 'auto' nor in 1..{MAX_STEPS}")
+
+
+@app.callback(invoke_without_command=True)
+def streamsr(
+    context: typer.Context,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> int | None:
+    if context.invoked_subcommand is None:
+        print(context.get_help(), file=sys.stderr)
+        raise typer.Exit(2)
+    return None
+
+
+Device = Annotated[
+    Literal["auto", "cpu", "cuda"], typer.Option(help="auto: a CUDA GPU where there is one, else the CPU.")
+]
+Fidelity = Annotated[
+    float | None,
+    typer.Option(
+        min=0.0,
+        max=1.0,
+        help="0: as sharp as the model can; 1: closest to the input.",
+        show_default=str(DEFAULT_FIDELITY),
+    ),
+]
+Steps = Annotated[
+    str,
+    typer.Option(parser=_steps, metavar="auto|N", help="Steps of the network; auto: what each face needs."),
+]
+Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Fixes the output.")]
+
+
+@app.command()
+def enhance(
+    source: Annotated[
+        str,
+        typer.Argument(metavar="SRC", help="A file, frames/%05d.png, rtsp://..., camera:0 or /dev/video0."),
+    ],
+    output: Annotated[
+        str, typer.Option("-o", "--output", metavar="DST", help="A file, frames/%05d.png or rtsp://...")
+    ],
+    scale: Annotated[Literal["1", "2", "4", "8"], typer.Option(help="Output size over input size.")] = "2",
+    fidelity: Fidelity = None,
+    steps: Steps = "auto",
+    device: Device = "auto",
+    seed: Seed = 0,
+    codec: Annotated[Literal["h264", "ffv1"], typer.Option(help="ffv1 is lossless (.mkv, .avi).")] = "h264",
+    crf: Annotated[int | None, typer.Option(min=0, max=51, help="Quality of h264; lower is better.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace DST if it exists.")] = False,
+    report: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write all figures of the run here, as JSON.")
+    ] = None,
+    rtsp_transport: Annotated[
+        Literal["tcp", "udp"] | None, typer.Option(help="How RTP comes from an rtsp:// source (tcp).")
+    ] = None,
+    duration: Annotated[
+        float | None,
+        typer.Option(metavar="S", min=0.1, max=YEAR_S, help="Finish a live stream after S seconds."),
+    ] = None,
+) -> None:
+    """Enhance SRC and write it to DST.
+
+    A file keeps its number of frames and their times. A live stream runs until it ends, --duration is
+    over or Ctrl-C, which finishes the output; Ctrl-C on a file leaves nothing.
+    """
+    from .cli_enhance import Interrupted, run
+
+    try:
+        run(
+            source,
+            output,
+            scale=int(scale),
+            fidelity=fidelity,
+            steps=steps,
+            device=device,
+            seed=seed,
+            codec=codec,
+            crf=crf,
+            overwrite=overwrite,
+            report_path=report,
+            rtsp_transport=rtsp_transport,
+            duration_s=duration,
+        )
+    except Interrupted as interrupted:
+        print(f"interrupted by {interrupted}: nothing was written", file=sys.stderr)
+        raise typer.Exit(128 + interrupted.signum) from None
+
+
+@app.command()
+def demo(
+    out: Annotated[
+        Path, typer.Option(metavar="DIR", help="Where demo.mp4, demo.png and demo.json go.")
+    ] = Path("out"),
+    seconds: Annotated[float, typer.Option(metavar="S", help="Length of the live run.")] = 10.0,
+    fidelity: Fidelity = None,
+    steps: Steps = "auto",
+    device: Device = "auto",
+    seed: Seed = 0,
+) -> None:
+    """Run the main job on the embedded sample, and measure it.
+
+    A degraded live stream in, an enhanced one out; writes a film that shows both, a sheet and all figures.
+    """
+    from . import demo as sample
+
+    sample.run(out, seconds=seconds, device=device, fidelity=fidelity, steps=steps, seed=seed)
+
+
+@app.command()
+def doctor(
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of the table.")] = False,
+) -> int:
+    """Show what this machine can do, what is missing and the fix. Status 2: the core does not work."""
+    from rich.console import Console
+
+    from .console import checks_text
+    from .doctor import core_works, examine
+
+    checks = examine()
+    if as_json:
+        print(
+            json.dumps({"ok": core_works(checks), "checks": [check.as_dict() for check in checks]}, indent=2)
+        )
+    else:
+        Console().print(checks_text(checks), soft_wrap=True)
+    return 0 if core_works(checks) else 2
+
+
+BENCH_NAMES = [name for name, module in BENCHMARKS.items() if importlib.util.find_spec(module)]
+
+
+@app.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
+def bench(
+    name: Annotated[str, typer.Argument(metavar="NAME", help=f"One of: {', '.join(BENCH_NAMES)}.")],
+    arguments: Annotated[
+        list[str] | None, typer.Argument(metavar="ARGS", help="Its own; try NAME --help.")
+    ] = None,
+) -> int:
+    """Run a benchmark. It prints a table; its last line is JSON."""
+    if name not in BENCH_NAMES:
+        raise typer.BadParameter(f"no benchmark {name!r}; there are: {', '.join(BENCH_NAMES)}")
+    status = importlib.import_module(BENCHMARKS[name]).main(arguments or [])
+    return int(status or 0)

@@ -1,0 +1,137 @@
+"""``streamsr enhance``: one pipeline, its display, its signals and its report."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+from pathlib import Path
+
+from rich.console import Console
+
+from . import loop
+from .console import RunDisplay, summary
+from .errors import ConfigError, SinkError, SourceError, redact
+from .io import open_source
+from .pipeline import Pipeline
+from .run_report import RunReport
+
+__all__ = ["Interrupted", "run"]
+
+RTSP = ("rtsp://", "rtsps://")
+
+
+class Interrupted(Exception):
+    """A signal ended the job and there is no output. signum: which."""
+
+    def __init__(self, signum: int) -> None:
+        super().__init__(signal.Signals(signum).name)
+        self.signum = signum
+
+
+def run(
+    source_url: str,
+    sink_url: str,
+    *,
+    scale: int,
+    fidelity: float | None,
+    steps: int | str | None,
+    device: str,
+    seed: int | None,
+    codec: str,
+    crf: int | None,
+    overwrite: bool,
+    report_path: Path | None,
+    rtsp_transport: str | None,
+    duration_s: float | None,
+) -> RunReport:
+    """Run until the source ends, the time is over or a signal comes. Prints one line about the output.
+
+    Live: the first SIGINT or SIGTERM, and ``duration_s``, finish the output. A file, or a second
+    signal: Interrupted, nothing is left. report_path: written whatever the end, once the options hold.
+    Raises StreamSRError.
+    """
+    if rtsp_transport is not None and not source_url.lower().startswith(RTSP):
+        raise ConfigError(f"--rtsp-transport is for rtsp:// sources, got {redact(source_url)}")
+    source = open_source(source_url, rtsp_transport=rtsp_transport or "tcp")
+    if duration_s is not None and not source.live:
+        raise ConfigError(f"--duration is for live sources (rtsp://, camera), got {redact(source_url)}")
+    if report_path is not None:
+        _check_report_path(report_path)
+    from .enhancer import Enhancer  # torch loads here
+
+    with RunDisplay(Console(stderr=True), source.live) as display:
+        pipeline = Pipeline(
+            source,
+            sink_url,
+            Enhancer(device=device),
+            scale=scale,
+            fidelity=fidelity,
+            steps=steps,
+            seed=seed,
+            codec=codec,
+            crf=crf,
+            overwrite=overwrite,
+            on_progress=display.update,
+        )
+        try:
+            report = loop.run(_supervised(pipeline, source.live, duration_s))
+        finally:
+            if report_path is not None:
+                _save(pipeline.report(), report_path)
+    Console().print(summary(report), markup=False, highlight=False, soft_wrap=True)
+    return report
+
+
+def _check_report_path(path: Path) -> None:
+    """Find out what cannot be written before anything long is done."""
+    if path.is_dir() or not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
+        raise ConfigError(f"--report must name a file in a writable folder, got {path}")
+
+
+def _save(report: RunReport, path: Path) -> None:
+    try:
+        report.save(path)
+    except OSError as error:
+        raise SinkError(f"cannot write the report {path}: {error.strerror}", str(path)) from error
+
+
+async def _supervised(pipeline: Pipeline, live: bool, duration_s: float | None) -> RunReport:
+    running_loop, task = asyncio.get_running_loop(), asyncio.current_task()
+    assert task is not None
+    caught: list[int] = []
+    running = False
+
+    def on_signal(signum: int) -> None:
+        caught.append(signum)
+        if live and running and len(caught) == 1:
+            pipeline.stop()
+        else:
+            task.cancel()
+
+    signals = (signal.SIGINT, signal.SIGTERM)
+    timer: asyncio.TimerHandle | None = None
+    with contextlib.suppress(NotImplementedError):  # Windows: Ctrl-C then cancels, as asyncio does
+        for signum in signals:
+            running_loop.add_signal_handler(signum, on_signal, signum)
+    try:
+        async with pipeline:
+            running = True
+            if duration_s is not None:
+                timer = running_loop.call_later(duration_s, pipeline.stop)
+            report = await pipeline.run()
+    except asyncio.CancelledError:
+        if caught:
+            raise Interrupted(caught[-1]) from None
+        raise
+    finally:
+        if timer is not None:
+            timer.cancel()
+        for signum in signals:
+            running_loop.remove_signal_handler(signum)
+    if report.frames_out == 0 and caught:
+        raise Interrupted(caught[0])
+    if report.frames_out == 0:
+        raise SourceError(f"no picture came out within {duration_s} s", report.source)
+    return report

@@ -1,0 +1,338 @@
+"""Frame -> faces -> model -> composite: one ``Enhancer`` per process, one ``Session`` per stream."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+
+from .clock import MONOTONIC, NS_PER_MS, Clock
+from .errors import ConfigError, FrameError
+from .face.alignment import crop_aligned, native_side
+from .face.composite import Paste, certificate, paste, upscale
+from .face.mask import face_mask
+from .face.tracker import MediaPipeTracker, TrackedFace, Tracker
+from .frame import MAX_SIDE_PX, Frame, check_image
+from .ladder import Ladder, Rung
+from .memory import FaceMemory
+from .model.restorer import Crop, Restorer
+from .model.sampler import step_count
+from .report import Certificate, FaceReport, FrameReport, Outcome
+
+__all__ = ["SMALLEST_FACE_PX", "Enhancer", "Session", "Tracked"]
+
+SCALES = (1, 2, 4, 8)
+SMALLEST_FACE_PX = 24  # a smaller face is nobody: it is upscaled and never repainted
+COARSE_MOST_PX = 288  # a crop up to this side in the output frame is restored at S = 256, else 512
+DEFAULT_FIDELITY = 0.4
+
+
+@dataclass(frozen=True, slots=True)
+class Tracked:
+    """A frame and its faces, on their way from the tracker's thread to the model's.
+
+    epochs: how often each face's identity has begun anew. It travels with every frame, because a live
+    stream may drop the one frame in which it changed.
+    """
+
+    frame: Frame
+    faces: tuple[TrackedFace, ...]
+    epochs: tuple[int, ...]
+    track_ms: float
+
+
+class Enhancer:
+    """Weights on a device, shared by all sessions.
+
+    weights: a safetensors file; the packaged ones by default. device: "auto" (cuda where there is
+    one, else cpu), "cpu" or "cuda". threads: of the CPU that the network may use; by default all.
+    Raises ModelError, DeviceError, ConfigError.
+    """
+
+    def __init__(
+        self, weights: str | Path | None = None, *, device: str = "auto", threads: int | None = None
+    ) -> None:
+        if threads is not None and threads < 1:
+            raise ConfigError(f"threads must be at least 1, got {threads}")
+        self._restorer = Restorer.load(None if weights is None else Path(weights), device=device)
+        if self._restorer.device.type == "cpu":
+            torch.set_num_threads(threads or len(os.sched_getaffinity(0)))
+
+    @property
+    def device(self) -> str:
+        return self._restorer.device.type
+
+    @property
+    def model_sha256(self) -> str:
+        return self._restorer.sha256
+
+    def session(
+        self,
+        *,
+        scale: int = 2,
+        fidelity: float | None = None,
+        steps: int | Literal["auto"] | None = None,
+        seed: int | None = None,
+        tracker: Tracker | None = None,
+        clock: Clock = MONOTONIC,
+    ) -> Session:
+        """Per-stream state: tracks, noise, caches.
+
+        scale: of the output, 1, 2, 4 or 8. fidelity: 0 (perceptual) to 1. steps: network evaluations a
+        face, or "auto". seed: of the noise. tracker: by default mediapipe's. Raises ConfigError.
+        """
+        return Session(
+            self._restorer,
+            scale=scale,
+            fidelity=DEFAULT_FIDELITY if fidelity is None else fidelity,
+            steps="auto" if steps is None else steps,
+            seed=seed or 0,
+            tracker=tracker,
+            clock=clock,
+        )
+
+
+class Session:
+    """One stream. ``track`` belongs to one thread, ``enhance`` to one thread; they may differ."""
+
+    def __init__(
+        self,
+        restorer: Restorer,
+        *,
+        scale: int,
+        fidelity: float,
+        steps: int | Literal["auto"],
+        seed: int,
+        tracker: Tracker | None,
+        clock: Clock,
+    ) -> None:
+        if scale not in SCALES:
+            raise ConfigError(f"scale must be one of {SCALES}, got {scale}")
+        if not 0 <= fidelity <= 1:
+            raise ConfigError(f"fidelity must be in 0..1, got {fidelity}")
+        if steps != "auto" and not (isinstance(steps, int) and 1 <= steps <= 64):
+            raise ConfigError(f'steps must be "auto" or in 1..64, got {steps}')
+        self._restorer, self._clock = restorer, clock
+        self.scale, self.fidelity, self.steps, self.seed = scale, fidelity, steps, seed
+        self._tracker = tracker
+        self._epochs: dict[int, int] = {}
+        self._memories: dict[int, FaceMemory] = {}
+        self._ladder = Ladder()
+        self._index = 0
+        self._closed = False
+
+    def process(self, image: np.ndarray) -> tuple[np.ndarray, FrameReport]:
+        """(H, W, 3) uint8 RGB -> (scale H, scale W, 3) and its report, at once and without a deadline.
+
+        Frames are taken as consecutive pictures of one stream. Raises FrameError.
+        """
+        now_ns = self._clock.now_ns()
+        frame = Frame(
+            image, self._index, Fraction(1, 25), now_ns, self._index, discontinuity=self._index == 0
+        )
+        self._index += 1
+        out, report = self.enhance(self.track(frame))
+        return out.image, report
+
+    def track(self, frame: Frame) -> Tracked:
+        """Find the faces. Raises FrameError for a picture that is none, or too large at this scale."""
+        check_image(frame.image, "frame")
+        largest = self.scale * max(frame.width, frame.height)
+        if largest > MAX_SIDE_PX:
+            raise FrameError(
+                f"output side must be at most {MAX_SIDE_PX} px, got {largest}: use a smaller --scale"
+            )
+        began = time.perf_counter()
+        if self._tracker is None:
+            self._tracker = MediaPipeTracker()
+        if frame.discontinuity:
+            self._tracker.reset()
+        faces = tuple(self._tracker.track(frame.image, frame.time_s))
+        for face in faces:
+            if face.fresh:
+                self._epochs[face.track_id] = self._epochs.get(face.track_id, 0) + 1
+        epochs = tuple(self._epochs.setdefault(face.track_id, 1) for face in faces)
+        return Tracked(frame, faces, epochs, (time.perf_counter() - began) * 1e3)
+
+    def enhance(self, tracked: Tracked, deadline_ns: int | None = None) -> tuple[Frame, FrameReport]:
+        """The output frame. deadline_ns: when it ought to be done, on the session's clock; None: no hurry."""
+        watch = _Stopwatch({"track": tracked.track_ms})
+        camera = tracked.frame.image
+        jobs, reset = self._admit(tracked)
+        watch.lap("align")
+        self._ask_guide([job for job in jobs if job.wanted])
+        watch.lap("guide")
+        self._restore([job for job in jobs if job.wanted], deadline_ns)
+        watch.lap("net")
+        out = upscale(camera, self.scale)
+        proof = self._composite(out, camera, jobs)
+        watch.lap("composite")
+        faces = tuple(job.report() for job in jobs)
+        return tracked.frame.with_image(out), FrameReport(faces, proof, watch.laps, reset)
+
+    def close(self) -> None:
+        """Give the tracker back. May be called twice."""
+        if not self._closed and self._tracker is not None:
+            self._tracker.close()
+        self._closed = True
+
+    def _admit(self, tracked: Tracked) -> tuple[list[_Job], bool]:
+        """One job a face: its memory found or begun, its crops cut."""
+        self._forget({face.track_id for face in tracked.faces}, tracked.frame.index)
+        jobs, reset = [], False
+        for face, epoch in zip(tracked.faces, tracked.epochs, strict=True):
+            memory = self._memories.get(face.track_id)
+            if memory is None or memory.epoch != epoch:
+                reset |= memory is not None
+                memory = self._memories[face.track_id] = FaceMemory(epoch)
+            memory.seen_index = tracked.frame.index
+            native = native_side(face.matrix)
+            size = memory.choose_size(native * self.scale, COARSE_MOST_PX)
+            job = _Job(face, memory, size, native)
+            if max(face.roi_px[2:]) < SMALLEST_FACE_PX:
+                job.outcome = Outcome.TOO_SMALL
+            elif face.blend <= 0:
+                job.outcome = Outcome.UNSURE
+            else:
+                image = tracked.frame.image
+                job.crop = Crop(
+                    crop_aligned(image, face.matrix, size),
+                    crop_aligned(image, face.matrix, size // 4),
+                    native,
+                )
+            jobs.append(job)
+        return jobs, reset
+
+    def _ask_guide(self, jobs: list[_Job]) -> None:
+        for group in _by_size(jobs):
+            for job, reading in zip(group, self._restorer.guide([job.crop for job in group]), strict=True):
+                job.memory.observe(reading)
+                if job.memory.strength == 0:
+                    job.outcome = Outcome.BYPASSED
+
+    def _restore(self, jobs: list[_Job], deadline_ns: int | None) -> None:
+        jobs = [job for job in jobs if job.outcome is not Outcome.BYPASSED]
+        steps = [self._wanted_steps(job) for job in jobs]
+        rung = Rung.STEPS
+        if deadline_ns is not None and jobs:
+            left_ms = (deadline_ns - self._clock.now_ns()) / NS_PER_MS
+            counts = {group[0].size: len(group) for group in _by_size(jobs)}
+            rung = self._ladder.choose(counts, max(steps), left_ms)
+        if rung in (Rung.CACHE, Rung.ORIGINAL):
+            for job in jobs:
+                job.reuse(allowed=rung is Rung.CACHE)
+            return
+        for job, wanted in zip(jobs, steps, strict=True):
+            job.nfe = wanted if rung is Rung.STEPS else 1
+        for group in _by_size(jobs):
+            for nfe in sorted({job.nfe for job in group}):
+                self._run([job for job in group if job.nfe == nfe], nfe)
+
+    def _run(self, jobs: list[_Job], nfe: int) -> None:
+        began = time.perf_counter()
+        residuals = self._restorer.restore(
+            [job.crop for job in jobs], [job.memory.reading for job in jobs], steps=nfe, seed=self.seed
+        )
+        self._ladder.learn(jobs[0].size, len(jobs) * nfe, (time.perf_counter() - began) * 1e3)
+        for job, residual in zip(jobs, residuals, strict=True):
+            job.residual = job.memory.residual = residual
+            job.outcome = Outcome.RESTORED
+
+    def _wanted_steps(self, job: _Job) -> int:
+        if self.steps != "auto":
+            return self.steps
+        return 1 if self._restorer.device.type == "cpu" else step_count(job.memory.reading.t0)
+
+    def _composite(self, out: np.ndarray, camera: np.ndarray, jobs: list[_Job]) -> Certificate:
+        pastes = [
+            Paste(
+                matrix=job.face.matrix,
+                residual=job.residual,
+                mask=face_mask(job.face.landmarks, job.face.matrix, job.size) * job.weight,
+                gamma=job.gamma(self._restorer.residual_rms(job.size)),
+            )
+            for job in jobs
+            if job.residual is not None
+        ]
+        before = paste(out, camera, pastes, self.scale)
+        rms, most = certificate(out, camera, self.scale)
+        return Certificate(*(before if before is not None else (rms, most)), rms, most)
+
+    def _forget(self, present: set[int], index: int) -> None:
+        """Drop the memory of faces that have been gone for long."""
+        for track_id in [
+            k for k, memory in self._memories.items() if k not in present and index - memory.seen_index > 250
+        ]:
+            del self._memories[track_id]
+
+
+class _Job:
+    """What becomes of one face in one frame."""
+
+    def __init__(self, face: TrackedFace, memory: FaceMemory, size: int, native_px: float) -> None:
+        self.face, self.memory, self.size, self.native_px = face, memory, size, native_px
+        self.outcome: Outcome | None = None
+        self.crop: Crop | None = None
+        self.residual: np.ndarray | None = None
+        self.nfe = 0
+
+    @property
+    def wanted(self) -> bool:
+        return self.crop is not None
+
+    @property
+    def weight(self) -> float:
+        return self.face.blend * self.memory.strength
+
+    def reuse(self, *, allowed: bool) -> None:
+        """A lower rung: the cached detail if there is any and it may be used."""
+        if allowed and self.memory.residual is not None and self.memory.residual.shape[0] == self.size:
+            self.residual, self.outcome = self.memory.residual, Outcome.CACHED
+        else:
+            self.outcome = Outcome.SKIPPED
+
+    def gamma(self, residual_rms: float) -> float:
+        """s_p^2 / (s_p^2 + sigma_y^2): Eq. (9), FLAIR, with the guide's sigma_y."""
+        return residual_rms**2 / (residual_rms**2 + self.memory.reading.sigma_y**2)
+
+    def report(self) -> FaceReport:
+        assert self.outcome is not None
+        reading = self.memory.reading if self.wanted else None
+        return FaceReport(
+            track_id=self.face.track_id,
+            outcome=self.outcome,
+            roi_px=self.face.roi_px,
+            native_px=self.native_px,
+            size_px=self.size,
+            confidence=self.face.confidence,
+            blend=self.weight if self.residual is not None else 0.0,
+            t0=reading.t0 if reading else None,
+            sigma_y=reading.sigma_y if reading else None,
+            nfe=self.nfe,
+        )
+
+
+class _Stopwatch:
+    def __init__(self, laps: dict[str, float]) -> None:
+        self.laps = laps
+        self._last = time.perf_counter()
+
+    def lap(self, name: str) -> None:
+        now = time.perf_counter()
+        self.laps[name] = (now - self._last) * 1e3
+        self._last = now
+
+
+def _by_size(jobs: Iterable[_Job]) -> list[list[_Job]]:
+    groups: dict[int, list[_Job]] = {}
+    for job in jobs:
+        groups.setdefault(job.size, []).append(job)
+    return list(groups.values())

@@ -1,0 +1,83 @@
+"""Every error streamsr raises on purpose.
+
+StreamSRError
+├── ConfigError       an option or configuration value is wrong
+├── SourceError       a source cannot be opened or has died (carries ``url``)
+│   └── DecodeError   a source opened but its pictures cannot be decoded
+├── SinkError         an output cannot be opened, written or finished (carries ``url``)
+├── FrameError        a picture has the wrong shape, dtype or size
+├── ModelError        weights are missing, altered or do not fit; a tensor has the wrong shape
+├── KernelError       a CUDA kernel cannot be compiled or launched
+└── DeviceError       the device asked for is not there
+
+Messages are one line, say what was expected and what was found, and never carry a password.
+"""
+
+from __future__ import annotations
+
+import re
+
+__all__ = [
+    "ConfigError",
+    "DecodeError",
+    "DeviceError",
+    "FrameError",
+    "KernelError",
+    "ModelError",
+    "SinkError",
+    "SourceError",
+    "StreamSRError",
+    "redact",
+]
+
+_USERINFO = re.compile(r"(?P<scheme>[a-zA-Z][a-zA-Z0-9+.-]*://)(?P<userinfo>[^/?#\s]*)@")
+
+
+def redact(text: str) -> str:
+    """Replace the ``user:password@`` of every URL in ``text`` by ``***@``."""
+    return _USERINFO.sub(r"\g<scheme>***@", text)
+
+
+class StreamSRError(Exception):
+    """Base of all errors raised on purpose; its text is one line fit to show to a user."""
+
+    def __str__(self) -> str:
+        return redact(" ".join(super().__str__().split()))
+
+
+class ConfigError(StreamSRError):
+    """An option or configuration value is wrong."""
+
+
+class _UrlError(StreamSRError):
+    def __init__(self, message: str, url: str) -> None:
+        super().__init__(message)
+        self.url = redact(url)
+
+
+class SourceError(_UrlError):
+    """A source cannot be opened or has died."""
+
+
+class DecodeError(SourceError):
+    """A source opened but its pictures cannot be decoded."""
+
+
+class SinkError(_UrlError):
+    """An output cannot be opened, written or finished."""
+
+
+class FrameError(StreamSRError):
+    """A picture has the wrong shape, dtype or size."""
+
+
+class ModelError(StreamSRError):
+    """Weights are missing, altered or do not fit; a tensor has the wrong shape."""
+
+
+class KernelError(StreamSRError):
+    """A CUDA kernel cannot be compiled or launched."""
+
+
+class DeviceError(StreamSRError):
+    """The device asked for is not there."""

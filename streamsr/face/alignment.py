@@ -1,0 +1,101 @@
+"""Aligning a face to the five-point template and cutting it out of a frame.
+
+Coordinates are of pixel centres: (0, 0) is the middle of the first pixel. A ``matrix`` is a
+(2, 3) float64 similarity from frame px to px of the 512-px template (FFHQ's five points). A
+template of another side S has the same picture: X_S + 0.5 = (X_512 + 0.5) S / 512.
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+__all__ = [
+    "TEMPLATE_FIVE",
+    "TEMPLATE_PX",
+    "crop_aligned",
+    "invert",
+    "native_side",
+    "rescale_template",
+    "similarity",
+]
+
+TEMPLATE_PX = 512
+# left eye, right eye (as seen in the picture), nose tip, left and right mouth corner
+TEMPLATE_FIVE = np.array([[193, 240], [319, 240], [257, 314], [201, 371], [313, 371]], np.float64)
+
+
+def similarity(five: np.ndarray, template: np.ndarray = TEMPLATE_FIVE) -> np.ndarray:
+    """Least-squares rotation, scale and shift that takes ``five`` (5, 2) to ``template`` (5, 2).
+
+    Returns (2, 3) float64. Umeyama 1991 without reflection: linear least squares in
+    (a, b, tx, ty) of x' = a x - b y + tx, y' = b x + a y + ty.
+    """
+    source = np.asarray(five, np.float64)
+    if source.shape != template.shape:
+        raise ValueError(f"five must be {template.shape}, got {source.shape}")
+    source_mean, target_mean = source.mean(0), template.mean(0)
+    p, q = source - source_mean, template - target_mean
+    norm = float((p * p).sum())
+    if norm < 1e-9:
+        raise ValueError("five points coincide")
+    a = float((p * q).sum()) / norm
+    b = float((p[:, 0] * q[:, 1] - p[:, 1] * q[:, 0]).sum()) / norm
+    rotation = np.array([[a, -b], [b, a]])
+    return np.column_stack([rotation, target_mean - rotation @ source_mean])
+
+
+def native_side(matrix: np.ndarray) -> float:
+    """Side in frame px of the square that becomes the crop: n, the crop as the camera gave it."""
+    return float(TEMPLATE_PX / np.sqrt(abs(np.linalg.det(matrix[:, :2]))))
+
+
+def rescale_template(matrix: np.ndarray, size: int) -> np.ndarray:
+    """The same alignment, to a template of side ``size`` px instead of 512."""
+    k = size / TEMPLATE_PX
+    scaled = matrix * k
+    scaled[:, 2] += 0.5 * (k - 1)
+    return scaled
+
+
+def invert(matrix: np.ndarray) -> np.ndarray:
+    """(2, 3) of the inverse map."""
+    return cv2.invertAffineTransform(np.asarray(matrix, np.float64))
+
+
+def crop_aligned(image: np.ndarray, matrix: np.ndarray, size: int) -> np.ndarray:
+    """Cut the aligned face out of ``image`` (H, W, C), as (size, size, C) of the same dtype.
+
+    A crop that shrinks is first reduced by area averaging (antialiased), then resampled with
+    bicubic weights; borders are replicated. Training and running use this one function.
+    """
+    to_crop = rescale_template(matrix, size)
+    shrink = native_side(matrix) / size
+    if shrink > 1.0:
+        image, to_crop = _area_reduced(image, to_crop, size, shrink)
+    return cv2.warpAffine(
+        image, to_crop, (size, size), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE
+    )
+
+
+def _area_reduced(
+    image: np.ndarray, to_crop: np.ndarray, size: int, shrink: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """The part of ``image`` under the crop, reduced ``shrink`` times, and the map from it."""
+    height, width = image.shape[:2]
+    edge = np.array([[-0.5, -0.5], [size - 0.5, -0.5], [size - 0.5, size - 0.5], [-0.5, size - 0.5]])
+    inverse = invert(to_crop)
+    corners = edge @ inverse[:, :2].T + inverse[:, 2]
+    margin = 2 * shrink + 1
+    x0, y0 = np.floor(corners.min(0) - margin).astype(int)
+    x1, y1 = np.ceil(corners.max(0) + margin).astype(int) + 1
+    x0, y0 = int(np.clip(x0, 0, width - 1)), int(np.clip(y0, 0, height - 1))
+    x1, y1 = int(np.clip(x1, x0 + 1, width)), int(np.clip(y1, y0 + 1, height))
+    region = image[y0:y1, x0:x1]
+    reduced_size = (max(1, round((x1 - x0) / shrink)), max(1, round((y1 - y0) / shrink)))
+    reduced = cv2.resize(region, reduced_size, interpolation=cv2.INTER_AREA)
+    sx, sy = (x1 - x0) / reduced_size[0], (y1 - y0) / reduced_size[1]
+    # reduced px -> frame px: x = (u + 0.5) sx - 0.5 + x0
+    to_frame = np.array([[sx, 0, 0.5 * sx - 0.5 + x0], [0, sy, 0.5 * sy - 0.5 + y0], [0, 0, 1]])
+    composed = np.vstack([to_crop, [0, 0, 1]]) @ to_frame
+    return reduced, composed[:2]

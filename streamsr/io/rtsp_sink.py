@@ -1,0 +1,417 @@
+"""Publish pictures to an RTSP server, from a process of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import mmap
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+
+from ..errors import ConfigError, SinkError, redact
+from ..frame import Frame, StreamInfo, check_image
+from .backoff import delays
+from .rtsp_peer import check_url, shown
+from .rtsp_publisher import Job
+
+__all__ = ["RtspSink", "RtspSinkState", "RtspSinkStatistics"]
+
+DEFAULT_CRF = 23
+SLOTS = 2  # one at the publisher, one with the newest picture
+OPEN_S = 15.0  # on top of the server's time: starting Python and loading FFmpeg on a busy machine
+FINISH_S = 1.2  # close gives the publisher so long to say goodbye
+KILLED_S = 0.5  # a killed process is gone by then
+STEADY_S = 10.0  # a connection that held this long starts the backoff from its beginning
+
+
+class RtspSinkState(StrEnum):
+    CONNECTING = "connecting"
+    PUBLISHING = "publishing"
+    BACKOFF = "backoff"  # waiting before the next attempt
+    CLOSED = "closed"  # also: not opened yet
+
+
+@dataclass(frozen=True, slots=True)
+class RtspSinkStatistics:
+    """frames: given to ``write``; published: of those, taken by the publishing process.
+
+    drops: replaced by a newer one or written while there was no connection.
+    reconnects: connections after the first. process_id: of the publisher, while there is one.
+    """
+
+    state: RtspSinkState
+    frames: int
+    published: int
+    drops: int
+    reconnects: int
+    process_id: int | None
+    last_error: str | None
+
+
+class RtspSink:
+    """Sends H264 to an RTSP server (ANNOUNCE, RECORD); the newest picture wins.
+
+    url: rtsp://[user:password@]host[:port]/path; ``self.url`` is without the credentials.
+    crf: 0 (best) .. 51; None: 23. bit_rate: bit/s, in its place. A keyframe every 2 s.
+    stall_timeout_s: a server that takes nothing for so long counts as lost.
+    reconnect: go on after a loss, forever; otherwise the next ``write`` raises SinkError. The first
+        connection is tried once, by ``open``.
+
+    FFmpeg can hang on a server that stops reading, with the interpreter's lock held, so it runs in a
+    process of its own, one for each connection, and pictures go there through shared memory: ``write``
+    never waits for the server. The memory has no name and the process ends itself when it hangs or
+    when its parent is gone, so nothing is left behind, however this process ends. Linux only.
+
+    A picture of another size than before starts a new connection. Odd sides get one more row or
+    column, a copy of the last, because 4:2:0 has no odd ones.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        transport: str = "tcp",
+        codec: str = "h264",
+        crf: float | None = None,
+        bit_rate: int | None = None,
+        stall_timeout_s: float = 5.0,
+        reconnect: bool = True,
+        uniform: Callable[[], float] = random.random,
+    ) -> None:
+        check_url(url)
+        if transport not in ("tcp", "udp"):
+            raise ConfigError(f"transport must be tcp or udp, got {transport!r}")
+        if codec != "h264":
+            raise ConfigError(f"an RTSP output is h264, got codec {codec!r}")
+        if crf is not None and bit_rate is not None:
+            raise ConfigError("give crf or bit_rate, not both")
+        if crf is not None and not 0 <= crf <= 51:
+            raise ConfigError(f"crf must be in [0, 51], got {crf}")
+        if bit_rate is not None and bit_rate < 1:
+            raise ConfigError(f"bit_rate must be at least 1 bit/s, got {bit_rate}")
+        if stall_timeout_s <= 0:
+            raise ConfigError(f"stall_timeout_s must be above 0, got {stall_timeout_s}")
+        self.url = shown(url)
+        self._url = url
+        self._transport = transport
+        self._crf = DEFAULT_CRF if crf is None else crf
+        self._bit_rate = bit_rate
+        self._stall_timeout_s = stall_timeout_s
+        self._reconnect = reconnect
+        self._uniform = uniform
+        self._changed = threading.Condition()  # guards all that follows
+        self._supervisor: threading.Thread | None = None
+        self._publisher: _Publisher | None = None  # once it runs
+        self._memory: _Memory | None = None
+        self._info: StreamInfo | None = None
+        self._closing = False
+        self._state = RtspSinkState.CLOSED
+        self._pending: tuple[int, int] | None = None  # slot and pts of the newest picture
+        self._taken_slot: int | None = None  # in the publisher's hands
+        self._last_pts: int | None = None
+        self._connections = self._frames = self._published = self._drops = 0
+        self._fatal: str | None = None
+        self._last_error: str | None = None
+
+    def open(self, info: StreamInfo) -> None:
+        """Connect and wait until the server has agreed. Raises SinkError with the reason."""
+        with self._changed:
+            if self._supervisor is not None or self._closing:
+                raise SinkError("an RTSP sink can be opened once", self.url)
+            self._info = info
+            self._memory = self._allocate(info.width, info.height)
+            self._state = RtspSinkState.CONNECTING
+            self._supervisor = threading.Thread(
+                target=self._supervise, name=f"publish {self.url}", daemon=True
+            )
+            self._supervisor.start()
+            opened = self._changed.wait_for(
+                lambda: self._connections or self._fatal or self._closing,
+                OPEN_S + 2 * self._stall_timeout_s,
+            )
+            reason = self._fatal if opened else "the publishing process did not start"
+            published = self._connections > 0
+        if not published:
+            self.abort()
+            raise SinkError(reason or "closed while connecting", self.url)
+
+    def write(self, frame: Frame) -> None:
+        """Copy the picture and return; it replaces one that is still waiting. Its pts must increase.
+
+        Raises SinkError once the connection is lost for good, or if the sink is not open.
+        """
+        check_image(frame.image)
+        with self._changed:
+            if self._fatal is not None:
+                raise SinkError(self._fatal, self.url)
+            if self._memory is None or self._closing:
+                raise SinkError("not open", self.url)
+            self._frames += 1
+            pts = self._rescaled(frame)
+            if self._last_pts is not None and pts <= self._last_pts:
+                self._drops += 1
+                return
+            self._last_pts = pts
+            if (frame.width, frame.height) != (self._memory.width, self._memory.height):
+                self._resize(frame.width, frame.height)
+            if self._state is not RtspSinkState.PUBLISHING:
+                self._drops += 1
+                return
+            if self._pending is not None:
+                self._drops += 1
+            slot = 1 - self._taken_slot if self._taken_slot is not None else 0
+            self._memory.slots[slot] = frame.image
+            self._pending = (slot, pts)
+            self._hand_over()
+
+    def close(self) -> None:
+        """Let the publisher finish and say goodbye, or kill it: over in 2 s. May be called twice."""
+        self._end(FINISH_S)
+
+    def abort(self) -> None:
+        """Kill the publisher. May be called twice, and after ``close``."""
+        self._end(0)
+
+    def statistics(self) -> RtspSinkStatistics:
+        with self._changed:
+            return RtspSinkStatistics(
+                state=self._state,
+                frames=self._frames,
+                published=self._published,
+                drops=self._drops,
+                reconnects=max(0, self._connections - 1),
+                process_id=self._publisher.process_id if self._publisher else None,
+                last_error=self._last_error,
+            )
+
+    def _rescaled(self, frame: Frame) -> int:
+        assert self._info is not None
+        return round(frame.pts * frame.time_base / self._info.time_base)
+
+    def _allocate(self, width: int, height: int) -> _Memory:
+        try:
+            return _Memory(width, height)
+        except OSError as error:
+            mib = width * height * 3 * SLOTS / 2**20
+            raise SinkError(f"no {mib:.0f} MiB of shared memory: {error.strerror}", self.url) from error
+
+    def _resize(self, width: int, height: int) -> None:
+        self._drop_pending()
+        self._memory = self._allocate(width, height)  # the old one lives as long as its publisher
+        self._state = RtspSinkState.CONNECTING
+        if self._publisher is not None:
+            self._publisher.kill()
+
+    def _drop_pending(self) -> None:
+        self._drops += self._pending is not None
+        self._pending, self._taken_slot = None, None
+
+    def _hand_over(self) -> None:
+        """Give the publisher the newest picture if it is waiting for one, or let it finish."""
+        if self._publisher is None or not self._publisher.ready:
+            return
+        if self._pending is not None:
+            slot, pts = self._pending
+            self._pending, self._taken_slot = None, slot
+            self._published += 1
+            self._publisher.send({"slot": slot, "pts": pts})
+        elif self._closing:
+            self._publisher.send({"finish": True})
+
+    def _end(self, patience_s: float) -> None:
+        with self._changed:
+            self._closing = True
+            supervisor = self._supervisor
+            if self._publisher is not None and patience_s == 0:
+                self._publisher.kill()
+            self._hand_over()
+            self._changed.notify_all()
+        if supervisor is not None:
+            supervisor.join(patience_s)
+            with self._changed:
+                if self._publisher is not None:
+                    self._publisher.kill()
+            supervisor.join(KILLED_S)
+        with self._changed:
+            self._memory = None
+            self._state = RtspSinkState.CLOSED
+
+    def _supervise(self) -> None:
+        pauses = delays(uniform=self._uniform)
+        memory = self._memory
+        assert memory is not None
+        try:
+            while not self._closing:
+                began = time.monotonic()
+                reason = self._publish(memory)
+                with self._changed:
+                    self._drop_pending()
+                    if self._closing:
+                        return
+                    if self._memory is not None and self._memory is not memory:  # another size
+                        memory.close()
+                        memory = self._memory
+                        continue
+                    self._last_error = redact(reason)
+                    if self._connections == 0 or not self._reconnect:
+                        self._fatal = reason
+                        return
+                    if time.monotonic() - began > STEADY_S:
+                        pauses = delays(uniform=self._uniform)
+                    self._state = RtspSinkState.BACKOFF
+                    self._changed.wait_for(lambda: self._closing, next(pauses))
+                    self._state = RtspSinkState.CONNECTING
+        finally:
+            with self._changed:
+                memory.close()
+                if self._memory is not None:
+                    self._memory.close()
+                self._changed.notify_all()
+
+    def _publish(self, memory: _Memory) -> str:
+        """Run one publisher to its end; why it ended."""
+        assert self._info is not None
+        colour = self._info.colour
+        job = Job(
+            url=self._url,
+            transport=self._transport,
+            width=memory.width,
+            height=memory.height,
+            rate=str(self._info.rate),
+            time_base=str(self._info.time_base),
+            matrix=colour.matrix.value,
+            range=colour.range.value,
+            primaries=colour.primaries,
+            transfer=colour.transfer,
+            crf=self._crf,
+            bit_rate=self._bit_rate,
+            memory_fd=memory.fd,
+            slots=SLOTS,
+            timeout_s=self._stall_timeout_s,
+        )
+        publisher = _Publisher(job)
+        reason: str | None = None
+        try:
+            with self._changed:
+                self._publisher = publisher
+                if self._closing:
+                    publisher.kill()
+                publisher.start(job)
+            for line in publisher.messages:
+                message = json.loads(line)
+                with self._changed:
+                    if message["event"] == "open":
+                        self._connections += 1
+                        self._state = RtspSinkState.PUBLISHING
+                        self._changed.notify_all()
+                    elif message["event"] == "ready":
+                        self._taken_slot = None
+                        publisher.ready = True
+                        self._hand_over()
+                    else:
+                        reason = str(message["reason"])
+        finally:
+            with self._changed:
+                self._publisher = None
+            reason = publisher.end(reason)
+        return reason
+
+
+class _Memory:
+    """Pictures that two processes see: shared, without a name, gone with the last that holds it."""
+
+    def __init__(self, width: int, height: int) -> None:
+        self.width, self.height = width, height
+        size = width * height * 3 * SLOTS
+        directory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+        self._file = tempfile.TemporaryFile(dir=directory)  # noqa: SIM115 - see close
+        self.fd = self._file.fileno()
+        try:
+            os.posix_fallocate(self.fd, 0, size)  # now, rather than SIGBUS when /dev/shm is full
+            memory = mmap.mmap(self.fd, size)
+        except OSError:
+            self._file.close()
+            raise
+        self.slots = np.frombuffer(memory, np.uint8).reshape(SLOTS, height, width, 3)
+
+    def close(self) -> None:
+        """No more publishers will start with it; ``slots`` stay valid. May be called twice."""
+        self._file.close()
+
+
+class _Publisher:
+    """The child process. ``ready``: it waits for a picture."""
+
+    def __init__(self, job: Job) -> None:
+        self.ready = False
+        self._timeout_s = job.timeout_s
+        self._complaints = tempfile.TemporaryFile()  # noqa: SIM115 - closed by ``end``
+        package = str(Path(__file__).parents[2])  # also when it is not installed
+        path = os.pathsep.join([package, *filter(None, [os.environ.get("PYTHONPATH")])])
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "streamsr.io.rtsp_publisher"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._complaints,
+            pass_fds=[job.memory_fd],
+            env={**os.environ, "PYTHONPATH": path},
+            start_new_session=True,  # Ctrl-C is for the parent, which then says goodbye in good order
+            text=True,
+        )
+        assert self._process.stdin is not None and self._process.stdout is not None
+        self._stdin: IO[str] = self._process.stdin
+        self.messages: IO[str] = self._process.stdout
+
+    @property
+    def process_id(self) -> int:
+        return self._process.pid
+
+    def start(self, job: Job) -> None:
+        self._write(job.line())
+
+    def send(self, command: dict[str, int | bool]) -> None:
+        """At most one line is on its way, so the pipe never blocks."""
+        self.ready = False
+        self._write(json.dumps(command) + "\n")
+
+    def kill(self) -> None:
+        self._process.kill()
+
+    def end(self, reason: str | None) -> str:
+        """Wait for the process, whose output has ended, and say why it did."""
+        try:
+            self._process.wait(KILLED_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        with contextlib.suppress(BrokenPipeError):
+            self._stdin.close()
+        self.messages.close()
+        with self._complaints as complaints:
+            complaints.seek(0)
+            lines = complaints.read().decode(errors="replace").split("\n")
+        status = self._process.returncode
+        if reason is not None:
+            return reason
+        if status == -signal.SIGALRM:
+            return f"the server did not answer, or took nothing, for {self._timeout_s:g} s"
+        last = next((line for line in reversed(lines) if line.strip()), "no message")
+        return f"the publishing process ended with status {status}: {last.strip()}"
+
+    def _write(self, line: str) -> None:
+        with contextlib.suppress(BrokenPipeError):  # its end is noticed where its messages are read
+            self._stdin.write(line)
+            self._stdin.flush()

@@ -1,0 +1,65 @@
+"""What a session remembers of one face from frame to frame."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from .model.restorer import GuideReading
+
+__all__ = ["FaceMemory"]
+
+GUIDE_SMOOTHING = 0.8  # EMA of the guide's logs
+BYPASS_BELOW, RESUME_ABOVE = 0.05, 0.08  # missing high-band energy over what is there
+FADE_FRAMES = 5
+SIZE_HYSTERESIS = 0.06
+
+
+class FaceMemory:
+    """Begins anew with every ``epoch`` of a face: scene cut, lost track, reconnect, change of resolution.
+
+    reading: the guide's, smoothed. strength: of the effect, 0 (bypassed) to 1, cross-faded. residual:
+    the last restored one, (S, S, 3) float32 in face coordinates.
+    """
+
+    def __init__(self, epoch: int) -> None:
+        self.epoch = epoch
+        self.seen_index = 0
+        self.residual: np.ndarray | None = None
+        self.strength = 1.0
+        self._reading: GuideReading | None = None
+        self._bypass = False
+        self._size = 0
+
+    @property
+    def reading(self) -> GuideReading:
+        assert self._reading is not None, "observe() comes first"
+        return self._reading
+
+    def choose_size(self, output_side_px: float, coarse_most_px: int) -> int:
+        """S for a crop of this side in the output frame; what it was, near the border."""
+        border = coarse_most_px * (1 + SIZE_HYSTERESIS * {0: 0, 256: 1, 512: -1}[self._size])
+        size = 256 if output_side_px <= border else 512
+        if size != self._size:
+            self._size, self.residual, self._reading = size, None, None
+        return size
+
+    def observe(self, reading: GuideReading) -> None:
+        """Smooth the guide's word and move towards or away from bypass."""
+        first = self._reading is None
+        if self._reading is not None:
+            keep = GUIDE_SMOOTHING
+            reading = replace(
+                reading,
+                log_bands=keep * self._reading.log_bands + (1 - keep) * reading.log_bands,
+                log_sigma_y=keep * self._reading.log_sigma_y + (1 - keep) * reading.log_sigma_y,
+            )
+        self._reading = reading
+        share = reading.missing_share
+        self._bypass = share < (RESUME_ABOVE if self._bypass else BYPASS_BELOW)
+        target = 0.0 if self._bypass else 1.0
+        step = 1.0 if first else 1 / FADE_FRAMES
+        self.strength += float(np.clip(target - self.strength, -step, step))
+        if self.strength < 1e-6:
+            self.strength = 0.0

@@ -1,0 +1,1 @@
+"""The restorer: network, guide, sampler and weights. torch only."""

@@ -1,0 +1,169 @@
+"""The discriminative guide: how much is missing from a face, and so where its trajectory starts.
+
+After DTI (Dynamic Trajectory Initialization), SNR alignment. With sigma = rms(x_in - x) inside the
+face, the input's SNR is P_x / sigma^2 and the process at t has ((1 - t) / (kappa t))^2 P_x; the two
+are equal at t0 = sigma / (kappa + sigma).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+__all__ = ["BAND_SHARE", "KAPPA", "Guide", "Reading", "haar_bands", "haar_stack", "start_time", "template_mask", "true_reading"]
+
+KAPPA = 0.25  # noise scale of the process
+LOG_FLOOR = math.log(1e-3)  # an rms below a tenth of a grey level is as good as none
+# n_b / n of the seven bands of a two-level orthonormal Haar transform: level 1 LH HL HH, level 2 LH HL HH LL
+BAND_SHARE = (0.25, 0.25, 0.25, 0.0625, 0.0625, 0.0625, 0.0625)
+_LOG_MEAN, _LOG_SCALE = -4.0, 1.5  # of log sigma over faces; keeps the guide's outputs near unit size
+
+
+class Reading(NamedTuple):
+    """log_bands (B, 7): log sigma_b of the missing residual x - x_in by Haar band, inside the face.
+
+    log_sigma_y (B,): log rms(y - A x), the error of the observation itself. Units of [-1, 1] pictures.
+    """
+
+    log_bands: Tensor
+    log_sigma_y: Tensor
+
+    @property
+    def sigma(self) -> Tensor:
+        """(B,) sigma of the whole residual: sigma^2 = sum (n_b / n) sigma_b^2."""
+        share = torch.tensor(BAND_SHARE, device=self.log_bands.device)
+        return ((2 * self.log_bands).exp() * share).sum(1).sqrt()
+
+    @property
+    def t0(self) -> Tensor:
+        return start_time(self.sigma)
+
+    @property
+    def high_band_energy(self) -> Tensor:
+        """(B,) energy a pixel that is missing from the six high bands."""
+        share = torch.tensor(BAND_SHARE[:6], device=self.log_bands.device)
+        return ((2 * self.log_bands[:, :6]).exp() * share).sum(1)
+
+    def condition(self) -> Tensor:
+        """(B, 8): what the network is told, about unit size."""
+        logs = torch.cat([self.log_bands, self.log_sigma_y[:, None]], 1)
+        return (logs - _LOG_MEAN) / _LOG_SCALE
+
+
+def start_time(sigma: Tensor) -> Tensor:
+    """t0 = sigma / (kappa + sigma): SNR alignment, after DTI."""
+    return sigma / (KAPPA + sigma)
+
+
+def _haar(x: Tensor) -> tuple[Tensor, Tensor]:
+    """One orthonormal level: (B, C, H, W) -> low (B, C, H/2, W/2), high (B, 3, C, H/2, W/2)."""
+    a, b, c, d = x[..., ::2, ::2], x[..., ::2, 1::2], x[..., 1::2, ::2], x[..., 1::2, 1::2]
+    low = (a + b + c + d) / 2
+    high = torch.stack([(a + b - c - d) / 2, (a - b + c - d) / 2, (a - b - c + d) / 2], 1)
+    return low, high
+
+
+def haar_bands(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Two-level orthonormal Haar transform of (B, C, H, W), H and W multiples of 4.
+
+    Returns high1 (B, 3, C, H/2, W/2), high2 (B, 3, C, H/4, W/4), low2 (B, C, H/4, W/4).
+    """
+    low1, high1 = _haar(x)
+    low2, high2 = _haar(low1)
+    return high1, high2, low2
+
+
+def haar_stack(x: Tensor) -> Tensor:
+    """The bands of haar_bands side by side on the S/4 grid: (B, 16 C, H/4, W/4)."""
+    high1, high2, low2 = haar_bands(x)
+    return torch.cat([F.pixel_unshuffle(high1.flatten(1, 2), 2), high2.flatten(1, 2), low2], 1)
+
+
+def band_rms(x: Tensor, mask: Tensor) -> Tensor:
+    """(B, 7) rms of the seven bands of x (B, C, H, W) under mask (B, 1, H/4, W/4)."""
+    high1, high2, low2 = haar_bands(x)
+    high1 = F.avg_pool2d(high1.square().mean(2), 2)  # (B, 3, H/4, W/4)
+    energy = torch.cat([high1, high2.square().mean(2), low2.square().mean(1, keepdim=True)], 1)
+    weight = mask / mask.sum((2, 3), keepdim=True).clamp_min(1e-6)
+    return (energy * weight).sum((2, 3)).clamp_min(0).sqrt()
+
+
+def true_reading(x: Tensor, x_in: Tensor, y: Tensor, mask: Tensor) -> Reading:
+    """What a perfect guide would say. x, x_in (B, 3, S, S), y (B, 3, S/4, S/4), mask (B, 1, S/4, S/4)."""
+    bands = band_rms(x - x_in, mask)
+    error = (y - F.avg_pool2d(x, 4)).square().mean(1, keepdim=True)
+    weight = mask / mask.sum((2, 3), keepdim=True).clamp_min(1e-6)
+    sigma_y = (error * weight).sum((1, 2, 3)).sqrt()
+    return Reading(_log(bands), _log(sigma_y))
+
+
+def _log(rms: Tensor) -> Tensor:
+    return rms.clamp_min(math.exp(LOG_FLOOR)).log()
+
+
+class Guide(nn.Module):
+    """Reads the Haar bands of x_in and log2(n / S); about 0.2 M parameters.
+
+    The bands, not y: y alone cannot tell a sharp face from its own reduction.
+    """
+
+    def __init__(self, width: int = 32) -> None:
+        super().__init__()
+        self.convs = nn.Sequential(
+            nn.Conv2d(16 + 2, width, 3, stride=2, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(width, 2 * width, 3, stride=2, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(2 * width, 2 * width, 3, stride=2, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(2 * width, 4 * width, 3, stride=2, padding=1),
+            nn.ReLU(),
+        )
+        self.read = nn.Sequential(nn.Linear(4 * width + 7 + 2, 4 * width), nn.ReLU(), nn.Linear(4 * width, 8))
+        nn.init.zeros_(self.read[-1].weight)
+        nn.init.zeros_(self.read[-1].bias)
+
+    def forward(self, x_in: Tensor, native: Tensor, mask: Tensor) -> Reading:
+        """x_in (B, 3, S, S) in [-1, 1]; native (B,) log2(n / S); mask (B, 1, S/4, S/4) of the face."""
+        return self.read_with_energy(x_in, native, mask)[0]
+
+    def read_with_energy(self, x_in: Tensor, native: Tensor, mask: Tensor) -> tuple[Reading, Tensor]:
+        """The reading, and (B,) the energy a pixel of the six high bands that x_in has."""
+        x_in = x_in.float()
+        luma = _luma(x_in)  # (B, 1, S, S)
+        grid = haar_stack(luma) * _BAND_GAIN.to(luma.device)
+        chroma = F.avg_pool2d(x_in[:, ::2] - luma, 4)  # (B, 2, S/4, S/4)
+        with torch.no_grad():
+            rms = band_rms(x_in, mask)
+            share = torch.tensor(BAND_SHARE[:6], device=rms.device)
+            energy = (rms[:, :6].square() * share).sum(1)
+            present = (_log(rms) - _LOG_MEAN) / _LOG_SCALE
+        dtype = self.convs[0].weight.dtype
+        features = self.convs(torch.cat([grid, chroma], 1).to(dtype)).float().mean((2, 3))
+        size = torch.full_like(native, math.log2(x_in.shape[-1] / 256))
+        logs = self.read(torch.cat([features, present, native[:, None], size[:, None]], 1).to(dtype)).float()
+        logs = (logs * _LOG_SCALE + _LOG_MEAN).clamp(LOG_FLOOR, 1.0)
+        return Reading(logs[:, :7], logs[:, 7]), energy
+
+
+# Of haar_stack(luma): high1 x 12, high2 x 3, low2: brings each near unit size.
+_BAND_GAIN = torch.tensor([8.0] * 12 + [4.0] * 3 + [0.25]).view(1, 16, 1, 1)
+
+
+def _luma(x: Tensor) -> Tensor:
+    return 0.299 * x[:, :1] + 0.587 * x[:, 1:2] + 0.114 * x[:, 2:]
+
+
+def template_mask(size: int, device: torch.device | str = "cpu") -> Tensor:
+    """(1, 1, size, size) float32: the ellipse that holds the face in the aligned template, soft-edged.
+
+    The guide is trained and asked under this mask, whatever the mesh says.
+    """
+    at = (torch.arange(size, device=device, dtype=torch.float32) + 0.5) * (512 / size)
+    dx, dy = (at - 257) / 132, (at - 285) / 172
+    radius = (dx[None, :].square() + dy[:, None].square()).sqrt()
+    return ((1.1 - radius) / 0.2).clamp(0, 1)[None, None]

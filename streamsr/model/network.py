@@ -1,0 +1,285 @@
+"""The network f(x_t, t, t0, c): conv stem, DiT trunk, conv tail, on a fixed space-to-depth grid.
+
+Pictures are (B, 3, S, S) in [-1, 1], RGB, S = 256 or 512. Both resolutions share one body on the
+S = 256 grid of 64 x 64 cells; S = 512 reaches it through a thin branch on its own 128 x 128 grid.
+The network predicts x_hat, the clean face, as x_in plus a residual that starts at zero.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..errors import ModelError
+
+__all__ = ["GUIDE_OUTPUTS", "PRESETS", "Condition", "Memory", "Network", "NetworkConfig", "Prediction"]
+
+GUIDE_OUTPUTS = 8  # log sigma of seven Haar bands, and log sigma_y
+_FOURIER = 16
+_PATCH = 4  # cells of the stem grid to a token
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """Widths and depths of one preset. grid: cells of the body's side; tokens = (grid / 4)^2."""
+
+    width: int
+    token_width: int
+    depth: int
+    heads: int
+    stem_blocks: int
+    tail_blocks: int
+    grid: int = 64
+    fine_width: int = 32
+    fine_blocks: int = 3
+
+
+PRESETS: dict[str, NetworkConfig] = {
+    "tiny": NetworkConfig(width=16, token_width=32, depth=1, heads=2, stem_blocks=1, tail_blocks=1),
+    "S": NetworkConfig(width=48, token_width=192, depth=4, heads=3, stem_blocks=2, tail_blocks=3),
+    "M": NetworkConfig(width=64, token_width=256, depth=6, heads=4, stem_blocks=3, tail_blocks=5),
+    "L": NetworkConfig(width=96, token_width=384, depth=8, heads=6, stem_blocks=4, tail_blocks=6),
+}
+
+
+class Condition(NamedTuple):
+    """What the trunk is told of a face; every field is (B,) or (B, k) float32.
+
+    t: where on the trajectory; t0: where it starts; guide: the guide's GUIDE_OUTPUTS logs;
+    native: log2(n / S); level: fidelity level in [0, 1].
+    """
+
+    t: Tensor
+    t0: Tensor
+    guide: Tensor
+    native: Tensor
+    level: Tensor
+
+
+class Memory(NamedTuple):
+    """The recurrent latent cache, warped to the current frame and masked by occlusion.
+
+    picture (B, 3, S, S): previous output. features (B, width, grid, grid): previous stem features.
+    difference (B, 3, S/4, S/4): low-passed y - W y_prev. mask (B, 1, grid, grid) in [0, 1].
+    """
+
+    picture: Tensor
+    features: Tensor
+    difference: Tensor
+    mask: Tensor
+
+
+class Prediction(NamedTuple):
+    """x_hat (B, 3, S, S) float32; gain (B, 1, S, S) float32 logits; features: the stem's output."""
+
+    x_hat: Tensor
+    gain: Tensor
+    features: Tensor
+
+
+class ResidualBlock(nn.Module):
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(width, width, 3, padding=1)
+        self.conv2 = nn.Conv2d(width, width, 3, padding=1)
+        nn.init.zeros_(self.conv2.weight)
+        nn.init.zeros_(self.conv2.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.conv2(F.relu(self.conv1(x)))
+
+
+class Attention(nn.Module):
+    """Plain softmax attention: at 256 tokens twice as fast on a CPU as the fused operator."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.qkv = nn.Linear(width, 3 * width)
+        self.out = nn.Linear(width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        b, n, c = x.shape
+        q, k, v = self.qkv(x).view(b, n, 3, self.heads, c // self.heads).permute(2, 0, 3, 1, 4)
+        scores = (q * (c // self.heads) ** -0.5) @ k.transpose(-1, -2)  # (B, heads, N, N)
+        mixed = scores.softmax(-1) @ v  # (B, heads, N, c / heads)
+        return self.out(mixed.transpose(1, 2).reshape(b, n, c))
+
+
+class DiTBlock(nn.Module):
+    """Transformer block under one shared modulation with a per-block offset (adaLN-single)."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(width, elementwise_affine=False, eps=1e-6)
+        self.attention = Attention(width, heads)
+        self.norm2 = nn.LayerNorm(width, elementwise_affine=False, eps=1e-6)
+        self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
+        offset = torch.zeros(6, width)
+        offset[2] = offset[5] = 0.5  # gates start half open
+        self.offset = nn.Parameter(offset)
+
+    def forward(self, x: Tensor, modulation: Tensor) -> Tensor:
+        shift1, scale1, gate1, shift2, scale2, gate2 = (modulation + self.offset).unsqueeze(2).unbind(1)
+        x = x + gate1 * self.attention(self.norm1(x) * (1 + scale1) + shift1)
+        return x + gate2 * self.mlp(self.norm2(x) * (1 + scale2) + shift2)
+
+
+class Trunk(nn.Module):
+    """Conv features on the grid -> tokens -> transformer -> conv features on the grid."""
+
+    def __init__(self, config: NetworkConfig) -> None:
+        super().__init__()
+        c, d = config.width, config.token_width
+        side = config.grid // _PATCH
+        self.patchify = nn.Conv2d(c, d, _PATCH, stride=_PATCH)
+        self.positions = nn.Parameter(torch.randn(1, d, side, side) * 0.02)
+        self.blocks = nn.ModuleList(DiTBlock(d, config.heads) for _ in range(config.depth))
+        self.norm = nn.LayerNorm(d)
+        self.unpatchify = nn.Linear(d, c * _PATCH * _PATCH)
+
+    def forward(self, features: Tensor, modulation: Tensor, window: tuple[int, int]) -> Tensor:
+        tokens = self.patchify(features)  # (B, d, h, w)
+        b, _, h, w = tokens.shape
+        top, left = window
+        tokens = tokens + self.positions[:, :, top : top + h, left : left + w]
+        x = tokens.flatten(2).transpose(1, 2)  # (B, N, d)
+        for block in self.blocks:
+            x = block(x, modulation)
+        x = self.unpatchify(self.norm(x))
+        grid = x.transpose(1, 2).reshape(b, -1, h, w)
+        return F.pixel_shuffle(grid, _PATCH)  # (B, width, grid, grid)
+
+
+class CoarsePort(nn.Module):
+    """The way of S = 256 into and out of the body: its pixels unshuffled by 4 are the grid."""
+
+    def __init__(self, config: NetworkConfig) -> None:
+        super().__init__()
+        c = config.width
+        self.enter = nn.Conv2d(48 + 48 + 3, c, 3, padding=1)
+        self.enter_memory = nn.Conv2d(48 + c + 3 + 1, c, 3, padding=1, bias=False)
+        self.leave = nn.Conv2d(c, 48 + 1, 3, padding=1)
+
+    def stem(self, x_t: Tensor, x_in: Tensor, y: Tensor, memory: Memory | None) -> tuple[Tensor, Tensor | None]:
+        x = self.enter(torch.cat([F.pixel_unshuffle(x_t, 4), F.pixel_unshuffle(x_in, 4), y], 1))
+        if memory is not None:
+            past = [F.pixel_unshuffle(memory.picture, 4), memory.features, memory.difference, memory.mask]
+            x = x + self.enter_memory(torch.cat(past, 1))
+        return x, None
+
+    def head(self, x: Tensor, skip: Tensor | None) -> Tensor:
+        return self.leave(x)  # (B, 49, S/4, S/4)
+
+
+class FinePort(nn.Module):
+    """The way of S = 512: a thin branch on the 128 grid, kept as a skip beside the body."""
+
+    def __init__(self, config: NetworkConfig) -> None:
+        super().__init__()
+        c, thin = config.width, config.fine_width
+        self.enter = nn.Conv2d(48 + 48, thin, 3, padding=1)
+        self.enter_memory = nn.Conv2d(48, thin, 3, padding=1, bias=False)
+        self.down = nn.Conv2d(thin, c, 4, stride=2, padding=1)
+        self.side = nn.Conv2d(12, c, 3, padding=1)
+        self.side_memory = nn.Conv2d(c + 12 + 1, c, 3, padding=1, bias=False)
+        self.up = nn.Conv2d(c, 4 * thin, 3, padding=1)
+        self.fuse = nn.Conv2d(2 * thin, thin, 1)
+        self.blocks = nn.Sequential(*(ResidualBlock(thin) for _ in range(config.fine_blocks)))
+        self.leave = nn.Conv2d(thin, 48 + 1, 3, padding=1)
+
+    def stem(self, x_t: Tensor, x_in: Tensor, y: Tensor, memory: Memory | None) -> tuple[Tensor, Tensor | None]:
+        fine = self.enter(torch.cat([F.pixel_unshuffle(x_t, 4), F.pixel_unshuffle(x_in, 4)], 1))
+        side = self.side(F.pixel_unshuffle(y, 2))
+        if memory is not None:
+            fine = fine + self.enter_memory(F.pixel_unshuffle(memory.picture, 4))
+            past = [memory.features, F.pixel_unshuffle(memory.difference, 2), memory.mask]
+            side = side + self.side_memory(torch.cat(past, 1))
+        fine = F.relu(fine)  # (B, thin, S/4, S/4)
+        return self.down(fine) + side, fine
+
+    def head(self, x: Tensor, skip: Tensor | None) -> Tensor:
+        up = F.pixel_shuffle(self.up(x), 2)  # (B, thin, S/4, S/4)
+        x = self.fuse(torch.cat([up, skip], 1))  # type: ignore[list-item]
+        return self.leave(self.blocks(x))
+
+
+class Network(nn.Module):
+    """M at S = 256 is 6 M parameters and 9 GFLOP a step; see PRESETS."""
+
+    def __init__(self, config: NetworkConfig) -> None:
+        super().__init__()
+        self.config = config
+        c, d = config.width, config.token_width
+        self.ports = nn.ModuleDict({"256": CoarsePort(config), "512": FinePort(config)})
+        self.stem = nn.Sequential(*(ResidualBlock(c) for _ in range(config.stem_blocks)))
+        self.trunk = Trunk(config)
+        self.fuse = nn.Conv2d(2 * c, c, 1)
+        self.tail = nn.Sequential(*(ResidualBlock(c) for _ in range(config.tail_blocks)))
+        inputs = 4 * _FOURIER + GUIDE_OUTPUTS + 2
+        self.embed = nn.Sequential(nn.Linear(inputs, d), nn.SiLU(), nn.Linear(d, d), nn.SiLU())
+        self.modulate = nn.Linear(d, 6 * d)
+        nn.init.zeros_(self.modulate.weight)
+        nn.init.zeros_(self.modulate.bias)
+        for port in self.ports.values():
+            nn.init.zeros_(port.leave.weight)
+            nn.init.zeros_(port.leave.bias)
+            for name, parameter in port.named_parameters():
+                if "memory" in name:  # a network without a past equals one that ignores it
+                    nn.init.zeros_(parameter)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.fuse.weight.dtype
+
+    def forward(
+        self,
+        x_t: Tensor,
+        x_in: Tensor,
+        y: Tensor,
+        condition: Condition,
+        memory: Memory | None = None,
+        *,
+        size: int,
+        window: tuple[int, int] = (0, 0),
+    ) -> Prediction:
+        """One evaluation. size: S, 256 or 512, names the port.
+
+        x_t, x_in: (B, 3, S, S); y: (B, 3, S/4, S/4); any float dtype. While training, pictures
+        may be crops: ``window`` is then the crop's first token (row, column) on the full grid.
+        Raises ModelError for another size, or sides that are no multiple of a token.
+        """
+        if str(size) not in self.ports:
+            raise ModelError(f"size must be 256 or 512, got {size}")
+        token_px = size // self.config.grid * _PATCH
+        if x_t.shape != x_in.shape or x_in.shape[2] % token_px or x_in.shape[3] % token_px:
+            raise ModelError(f"pictures must be equal and multiples of {token_px} px, got {tuple(x_in.shape)}")
+        port = self.ports[str(size)]
+        x_t, y = x_t.to(self.dtype), y.to(self.dtype)
+        grid, skip = port.stem(x_t, x_in.to(self.dtype), y, memory)
+        features = self.stem(grid)  # (B, c, grid, grid)
+        trunk = self.trunk(features, self._modulation(condition), window)
+        body = self.tail(self.fuse(torch.cat([trunk, features], 1)))
+        out = port.head(body, skip).float()  # (B, 49, S/4, S/4)
+        x_hat = x_in.float() + F.pixel_shuffle(out[:, :48], 4)
+        gain = F.interpolate(out[:, 48:], scale_factor=4.0, mode="nearest")
+        return Prediction(x_hat, gain, features)
+
+    def _modulation(self, condition: Condition) -> Tensor:
+        t, t0, guide, native, level = condition
+        scalars = torch.stack([native, level], 1)
+        inputs = torch.cat([_fourier(t), _fourier(t0), guide, scalars], 1).to(self.dtype)
+        d = self.config.token_width
+        return self.modulate(self.embed(inputs)).view(-1, 6, d)
+
+
+def _fourier(t: Tensor) -> Tensor:
+    """(B,) in [0, 1] -> (B, 2 * _FOURIER)."""
+    octaves = torch.arange(_FOURIER, device=t.device, dtype=torch.float32) * (6.0 / _FOURIER)
+    angles = t.float()[:, None] * (2.0**octaves) * math.pi
+    return torch.cat([angles.sin(), angles.cos()], 1)

@@ -1,0 +1,158 @@
+"""Network and guide ready to run on one device, on batches of aligned crops."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..errors import DeviceError, ModelError
+from .guide import Reading, start_time, template_mask
+from .network import Condition
+from .sampler import sample, start
+from .weights import Weights, load_weights
+
+__all__ = ["SIZES_PX", "Crop", "GuideReading", "Restorer", "choose_device"]
+
+SIZES_PX = (256, 512)
+
+
+@dataclass(frozen=True, slots=True)
+class Crop:
+    """An aligned face. x_in (S, S, 3) and y (S/4, S/4, 3) uint8 RGB, both cut from the camera's own
+    picture; native_px: n, the side of the crop in that picture."""
+
+    x_in: np.ndarray
+    y: np.ndarray
+    native_px: float
+
+    @property
+    def size(self) -> int:
+        return int(self.x_in.shape[0])
+
+
+@dataclass(frozen=True, slots=True)
+class GuideReading:
+    """What the guide says of one crop; see model.guide.Reading. Units of [-1, 1] pictures.
+
+    present_energy: energy a pixel of x_in's own six high bands, to weigh what is missing against.
+    """
+
+    log_bands: np.ndarray
+    log_sigma_y: float
+    present_energy: float
+
+    @property
+    def t0(self) -> float:
+        return float(self._reading().t0[0])
+
+    @property
+    def sigma_y(self) -> float:
+        return float(np.exp(self.log_sigma_y))
+
+    @property
+    def missing_share(self) -> float:
+        """Missing high-band energy over what is there; under 0.05 a face needs no restoring."""
+        return float(self._reading().high_band_energy[0]) / max(self.present_energy, 1e-12)
+
+    def _reading(self) -> Reading:
+        return Reading(
+            torch.from_numpy(self.log_bands)[None].float(), torch.tensor([self.log_sigma_y], dtype=torch.float32)
+        )
+
+
+def choose_device(device: str) -> torch.device:
+    """ "auto": cuda where there is one, else cpu. Raises DeviceError for a device that is not there."""
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if device not in ("cpu", "cuda"):
+        raise DeviceError(f"device must be auto, cpu or cuda, got {device}")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise DeviceError("device cuda asked for, but torch sees no NVIDIA GPU: use --device cpu or auto")
+    return torch.device(device)
+
+
+class Restorer:
+    """One model shared by every stream of a process; calls are serialised by a lock."""
+
+    def __init__(self, weights: Weights, device: torch.device, dtype: torch.dtype = torch.bfloat16) -> None:
+        self.device, self.dtype = device, dtype
+        self.sha256, self.description = weights.sha256, weights.description
+        self._network = weights.network.to(device, dtype, memory_format=torch.channels_last)
+        self._guide = weights.guide.to(device)
+        self._noise: dict[tuple[int, int], Tensor] = {}
+        self._masks = {size: template_mask(size // 4, device) for size in SIZES_PX}
+        self._lock = threading.Lock()
+
+    @classmethod
+    def load(cls, path: Path | None = None, *, device: str = "auto", dtype: torch.dtype = torch.bfloat16) -> Restorer:
+        """The packaged weights, or those at ``path``. Raises ModelError, DeviceError."""
+        chosen = choose_device(device)
+        return cls(load_weights(path), chosen, dtype)
+
+    def residual_rms(self, size: int) -> float:
+        """s_p: validation rms of A x_hat - A x at this size (FLAIR, Eq. 8)."""
+        return self.description.residual_rms[str(size)]
+
+    def guide(self, crops: Sequence[Crop]) -> list[GuideReading]:
+        """Ask the guide about crops of one size."""
+        with self._lock, torch.inference_mode():
+            x_in, native = self._pictures([c.x_in for c in crops]), self._native(crops)
+            mask = self._masks[crops[0].size]
+            reading, present = self._guide.read_with_energy(x_in, native, mask)
+            rows = reading.log_bands.cpu().numpy(), reading.log_sigma_y.tolist(), present.tolist()
+        return [GuideReading(*row) for row in zip(*rows, strict=True)]
+
+    def restore(
+        self, crops: Sequence[Crop], readings: Sequence[GuideReading], *, steps: int = 1, seed: int = 0
+    ) -> list[np.ndarray]:
+        """The restored residual of crops of one size: x_hat - x_in, (S, S, 3) float32 in 1/255 units.
+
+        steps: network evaluations, uniform in t from each crop's t0. seed: of the noise, which stays
+        fixed in face coordinates. Equal input gives equal output; a batch gives what its crops give alone.
+        """
+        if steps < 1:
+            raise ModelError(f"steps must be at least 1, got {steps}")
+        size = crops[0].size
+        if any(c.size != size for c in crops) or size not in SIZES_PX:
+            raise ModelError(f"crops must share one size of {SIZES_PX}, got {sorted({c.size for c in crops})}")
+        with self._lock, torch.inference_mode():
+            x_in, y = self._pictures([c.x_in for c in crops]), self._pictures([c.y for c in crops])
+            native = self._native(crops)
+            reading = Reading(
+                torch.from_numpy(np.stack([r.log_bands for r in readings])).to(self.device),
+                torch.tensor([r.log_sigma_y for r in readings], device=self.device),
+            )
+            told, t0 = reading.condition(), reading.t0.clamp(min=float(start_time(torch.tensor(1e-3))))
+            level = torch.ones_like(t0)
+
+            def predict(x_t: Tensor, t: Tensor) -> Tensor:
+                return self._network(x_t, x_in, y, Condition(t, t0, told, native, level), size=size).x_hat
+
+            x_hat = sample(predict, start(x_in, t0, self._eps(size, seed)), t0, steps)
+            residual = (x_hat.clamp(-1, 1) - x_in).mul_(127.5).permute(0, 2, 3, 1)
+            return list(residual.contiguous().cpu().numpy())
+
+    def _eps(self, size: int, seed: int) -> Tensor:
+        """(1, 3, S, S) standard normal noise of this seed, the same on every device."""
+        key = (size, seed)
+        if key not in self._noise:
+            if len(self._noise) >= 16:
+                self._noise.clear()
+            generator = torch.Generator().manual_seed(seed)
+            self._noise[key] = torch.randn(1, 3, size, size, generator=generator).to(self.device)
+        return self._noise[key]
+
+    def _pictures(self, images: Sequence[np.ndarray]) -> Tensor:
+        """(B, 3, S, S) float32 in [-1, 1], channels last."""
+        batch = torch.from_numpy(np.stack(images)).to(self.device).permute(0, 3, 1, 2)
+        return batch.float().div_(127.5).sub_(1)
+
+    def _native(self, crops: Sequence[Crop]) -> Tensor:
+        ratio = torch.tensor([c.native_px / c.size for c in crops], device=self.device)
+        return ratio.clamp(1 / 16, 2).log2()

@@ -1,0 +1,103 @@
+"""Weights on disk: one safetensors file, its recipe in the header, its sha256 in a manifest."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from ..errors import ModelError
+from .guide import Guide
+from .network import PRESETS, Network
+
+__all__ = ["MANIFEST", "PACKAGED", "Description", "Weights", "load_weights", "packaged_path", "save_weights", "sha256_of"]
+
+PACKAGED = Path(__file__).parent / "packaged"
+MANIFEST = PACKAGED / "manifest.json"
+
+
+@dataclass(frozen=True)
+class Description:
+    """What a weights file says of itself.
+
+    recurrent: trained with the latent cache; without it the cache is never fed. residual_rms:
+    sizes -> s_p, the validation rms of A x_hat - A x (FLAIR, Eq. 8's sigma of the estimate).
+    """
+
+    preset: str
+    stage: str
+    recurrent: bool
+    residual_rms: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Weights:
+    network: Network
+    guide: Guide
+    description: Description
+    sha256: str
+    path: Path
+
+
+def sha256_of(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def packaged_path(preset: str = "M") -> Path:
+    """The packaged weights of ``preset``, proved by the manifest. Raises ModelError."""
+    try:
+        manifest: dict[str, Any] = json.loads(MANIFEST.read_text())
+        entry = manifest[preset]
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelError(f"no packaged weights of preset {preset}: reinstall streamsr ({error})") from error
+    path = PACKAGED / str(entry["file"])
+    if not path.is_file():
+        raise ModelError(f"weights missing: {path.name} (sha256 {entry['sha256']}): reinstall streamsr")
+    found = sha256_of(path)
+    if found != entry["sha256"]:
+        raise ModelError(
+            f"weights altered: {path.name} has sha256 {found}, expected {entry['sha256']}: reinstall streamsr"
+        )
+    return path
+
+
+def load_weights(path: Path | None = None, *, preset: str = "M") -> Weights:
+    """Read a weights file (the packaged one by default) into fp32 modules. Raises ModelError."""
+    path = packaged_path(preset) if path is None else Path(path)
+    if not path.is_file():
+        raise ModelError(f"weights missing: {path}")
+    try:
+        with safe_open(path, "pt") as file:
+            header = json.loads(file.metadata()["streamsr"])
+            tensors = {key: file.get_tensor(key).float() for key in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+        raise ModelError(f"not a streamsr weights file: {path} ({error})") from error
+    description = Description(**header)
+    network, guide = Network(PRESETS[description.preset]), Guide()
+    try:
+        network.load_state_dict(_part(tensors, "network."))
+        guide.load_state_dict(_part(tensors, "guide."))
+    except RuntimeError as error:
+        raise ModelError(f"weights {path.name} do not fit preset {description.preset}: {error}") from error
+    return Weights(network.eval(), guide.eval(), description, sha256_of(path), path)
+
+
+def save_weights(path: Path, network: Network, guide: Guide, description: Description) -> str:
+    """Write bf16 weights; the file appears whole or not at all. Returns its sha256."""
+    tensors = {f"network.{k}": v for k, v in network.state_dict().items()}
+    tensors |= {f"guide.{k}": v for k, v in guide.state_dict().items()}
+    tensors = {k: v.detach().cpu().to(torch.bfloat16).contiguous() for k, v in tensors.items()}
+    partial = path.with_suffix(".partial")
+    save_file(tensors, partial, metadata={"streamsr": json.dumps(asdict(description))})
+    partial.replace(path)
+    return sha256_of(path)
+
+
+def _part(tensors: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
+    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}

@@ -1,0 +1,310 @@
+"""One stream: a TaskGroup of decode -> track -> enhance -> encode.
+
+Each stage has a task that waits and a thread of its own that works; between two stages lies a bounded
+channel: of live streams the newest frame wins and drops are counted, of files nothing is lost.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import replace
+from fractions import Fraction
+from types import TracebackType
+from typing import Any
+
+from .channel import Channel, LatestFrame, Lossless
+from .clock import MONOTONIC, NS_PER_MS, NS_PER_S, Clock
+from .errors import ConfigError, SourceError, redact
+from .fit import SCALES
+from .frame import Frame, Sink, Source, StreamInfo
+from .loop import run, settle, unwrapped
+from .report import FrameReport
+from .run_report import QueueReport, RunReport, RunStatus, RunTally, versions
+from .stages import Enhancer, SinkOptions, Stages
+
+__all__ = ["Pipeline", "run"]
+
+FILE_CAPACITY = 4  # frames between two stages of a file
+LIVE_ENCODE_CAPACITY = 2  # enough to ride out one slow write; more would only add age
+BUDGET_INTERVALS = 1.5  # default age budget of a live frame, in frame intervals
+BUDGET_MS = (15.0, 250.0)  # its bounds: nominal rates of live streams may be nonsense
+PROGRESS_S = 0.25  # between two calls of on_progress
+INTERRUPT_S = 0.1  # a blocked source is interrupted again after this time
+STOP_GRACE_S = 5.0  # a source that does not answer an interrupt is given up after this time
+
+
+class Pipeline:
+    """``async with Pipeline(source, sink, enhancer) as pipeline: report = await pipeline.run()``.
+
+    source, sink: addresses as ``streamsr.io`` reads them, or objects. ``codec``, ``crf`` and ``overwrite``
+    are for a sink given by its address. fidelity, steps, seed: None is the enhancer's default.
+    budget_ms: age that the enhancer is to keep a live frame below, by default 1.5 frame intervals.
+    on_progress: called on the loop with a report, at most four times a second, and once at the end.
+
+    Entering opens the session, the source and the sink. Any failure or cancellation, then or later,
+    stops everything, leaves no thread and no half-written output, and is raised. ``stop`` is the other
+    way to end early: what has been read goes through, and the output is finished.
+    """
+
+    def __init__(
+        self,
+        source: str | Source,
+        sink: str | Sink,
+        enhancer: Enhancer,
+        *,
+        scale: int = 2,
+        fidelity: float | None = None,
+        steps: int | str | None = None,
+        seed: int | None = None,
+        codec: str = "h264",
+        crf: int | None = None,
+        overwrite: bool = False,
+        budget_ms: float | None = None,
+        clock: Clock = MONOTONIC,
+        on_progress: Callable[[RunReport], object] | None = None,
+    ) -> None:
+        if scale not in SCALES:
+            raise ConfigError(f"scale must be one of {', '.join(map(str, SCALES))}, got {scale}")
+        if budget_ms is not None and not budget_ms > 0:
+            raise ConfigError(f"budget_ms must be above 0, got {budget_ms}")
+        self._source, self._sink, self._enhancer = source, sink, enhancer
+        self._scale = scale
+        chosen = {"fidelity": fidelity, "steps": steps, "seed": seed}
+        self._session_options: dict[str, Any] = {
+            name: value for name, value in chosen.items() if value is not None
+        }
+        self._sink_options = SinkOptions(codec, crf, overwrite)
+        self._budget_ms, self._clock, self._on_progress = budget_ms, clock, on_progress
+
+        self._stages: Stages | None = None
+        self._info: StreamInfo | None = None
+        self._queues: dict[str, Channel[Any]] = {}
+        self._run_task: asyncio.Task[Any] | None = None
+        self._decode_task: asyncio.Task[None] | None = None
+        self._tally = RunTally()
+        self._status: RunStatus = "waiting"
+        self._error: str | None = None
+        self._started_ns = self._ended_ns = 0
+        self._progress_at = 0.0
+        self._stopping = self._reading = self._source_given_up = False
+        self._discontinuities = 0  # so far, in what was read
+
+    async def __aenter__(self) -> Pipeline:
+        if self._stages is not None:
+            raise RuntimeError("a pipeline is entered once")
+        self._stages = stages = Stages(
+            self._source,
+            self._sink,
+            self._enhancer,
+            scale=self._scale,
+            session_options=self._session_options,
+            sink_options=self._sink_options,
+            clock=self._clock,
+        )
+        try:
+            self._info = await stages.open()
+        except BaseException as error:  # __aexit__ will not be called: whatever it was, clean up
+            await self._fail(error)
+            raise
+        for name, capacity in (("track", 1), ("enhance", 1), ("encode", LIVE_ENCODE_CAPACITY)):
+            self._queues[name] = LatestFrame(capacity) if stages.live else Lossless(FILE_CAPACITY)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._run_task not in (None, asyncio.current_task()):
+            assert self._run_task is not None
+            self._run_task.cancel()
+            await settle(self._run_task)
+        if self._status == "waiting":
+            await self._fail(asyncio.CancelledError())
+
+    async def run(self) -> RunReport:
+        """Until the source ends or ``stop``. Raises what a stage raised; everything is shut down then."""
+        if self._info is None or self._status != "waiting":
+            raise RuntimeError("run a pipeline once, inside 'async with'")
+        assert self._stages is not None
+        self._status, self._run_task = "running", asyncio.current_task()
+        self._started_ns = self._clock.now_ns()
+        failure: BaseException
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                self._decode_task = tasks.create_task(self._decode(self._stages))
+                tasks.create_task(self._track(self._stages))
+                tasks.create_task(self._enhance(self._stages))
+                tasks.create_task(self._encode(self._stages))
+            self._ended_ns = self._clock.now_ns()
+            await self._stages.shut_down()
+            self._status = "stopped" if self._stopping else "done"
+            self._progress(last=True)
+            return self.report()
+        except BaseExceptionGroup as group:
+            failure = unwrapped(group)
+        except BaseException as error:  # cancellation too: shut down, then pass it on
+            failure = error
+        finally:
+            self._run_task = None
+        await self._fail(failure)
+        try:
+            raise failure
+        finally:
+            del failure  # its traceback holds this frame
+
+    def stop(self) -> None:
+        """End early: let what has been read go through, then finish the output. Never blocks.
+
+        To be called on the loop's thread. ``run`` returns, or raises if a stage fails meanwhile.
+        """
+        if not self._stopping:
+            self._stopping = True
+            self._interrupt(asyncio.get_running_loop().time() + STOP_GRACE_S)
+
+    def report(self) -> RunReport:
+        """The figures so far; also after an error."""
+        info, stages, options = self._info, self._stages, self._session_options
+        live = stages.live if stages else False
+        now_ns = self._ended_ns or self._clock.now_ns()
+        queues = {name: _queue_report(channel) for name, channel in self._queues.items()}
+        return RunReport(
+            source=redact(_name(self._source)),
+            sink=redact(_name(self._sink)),
+            live=live,
+            status=self._status,
+            error=self._error,
+            warnings=(*self._tally.warnings, *(stages.warnings if stages else ())),
+            scale=self._scale,
+            fidelity=options.get("fidelity"),
+            steps=options.get("steps"),
+            seed=options.get("seed"),
+            input_px=(info.width, info.height) if info else None,
+            output_px=stages.output_px if stages and info else None,
+            nominal_fps=round(float(info.rate), 3) if info else None,
+            budget_ms=self._budget_ns(info) / NS_PER_MS if info and live else None,
+            frames_total=info.frames if info else None,
+            frames_dropped=sum(queue.dropped for queue in queues.values()),
+            queues=queues,
+            elapsed_s=(now_ns - self._started_ns) / NS_PER_S if self._started_ns else 0.0,
+            fps=self._tally.fps(live, self._started_ns, now_ns),
+            device=str(self._enhancer.device),
+            model_sha256=self._enhancer.model_sha256,
+            versions=versions(),
+            **self._tally.figures(),  # type: ignore[arg-type]
+        )
+
+    # -- the tasks ------------------------------------------------------------------------------------
+
+    async def _decode(self, stages: Stages) -> None:
+        last: Frame | None = None
+        while not self._stopping:
+            self._reading = True
+            try:
+                frame, ms = await stages.read()
+            except SourceError:
+                if self._stopping:
+                    break  # the interrupt's doing
+                raise
+            except asyncio.CancelledError:
+                if self._source_given_up:
+                    break
+                raise
+            finally:
+                self._reading = False
+            if frame is None:
+                break
+            self._tally.stage("read" if stages.live else "decode", ms)
+            self._tally.read(frame, last)
+            if frame.discontinuity or (last is not None and last.image.shape != frame.image.shape):
+                self._discontinuities += 1
+            last = frame
+            await self._queues["track"].send((frame, self._discontinuities))
+        self._queues["track"].close()
+
+    async def _track(self, stages: Stages) -> None:
+        seen = 0
+        async for frame, discontinuities in self._queues["track"]:
+            # the frame that said so may have been dropped: the next one says it
+            frame = replace(frame, discontinuity=discontinuities != seen)
+            seen = discontinuities
+            tracked, ms = await stages.track(frame)
+            self._tally.stage("track", ms)
+            await self._queues["enhance"].send((frame.captured_ns, tracked))
+        self._queues["enhance"].close()
+
+    async def _enhance(self, stages: Stages) -> None:
+        assert self._info is not None
+        budget_ns = self._budget_ns(self._info)
+        async for captured_ns, tracked in self._queues["enhance"]:
+            deadline_ns = captured_ns + budget_ns if stages.live else None
+            frame, report, ms = await stages.enhance(tracked, deadline_ns)
+            self._tally.enhanced(report, ms)
+            await self._queues["encode"].send((frame, report))
+        self._queues["encode"].close()
+
+    async def _encode(self, stages: Stages) -> None:
+        frame: Frame
+        report: FrameReport
+        async for frame, report in self._queues["encode"]:
+            ms, taken_ns = await stages.write(frame)
+            self._tally.stage("encode", ms)
+            self._tally.written(frame, report, taken_ns)
+            self._progress()
+        if self._tally.frames_out:
+            await stages.close_sink()
+        elif self._stopping:
+            self._tally.warn("stopped before the first frame came out: there is no output")
+        else:
+            raise SourceError("source ended without a picture", _name(self._source))
+
+    # -- budget, progress, ending ---------------------------------------------------------------------
+
+    def _budget_ns(self, info: StreamInfo) -> int:
+        ms = self._budget_ms
+        if ms is None:
+            least, most = BUDGET_MS
+            ms = 1e3 * BUDGET_INTERVALS / float(info.rate) if info.rate > Fraction(0) else most
+            ms = min(max(ms, least), most)
+        return round(ms * NS_PER_MS)
+
+    def _progress(self, last: bool = False) -> None:
+        now = asyncio.get_running_loop().time()
+        if self._on_progress is not None and (last or now >= self._progress_at):
+            self._progress_at = now + PROGRESS_S
+            self._on_progress(self.report())
+
+    def _interrupt(self, give_up_at: float) -> None:
+        """Interrupt the source until it answers: it may just have been about to block."""
+        if self._stages is not None:
+            self._stages.interrupt()
+        if self._decode_task is None or self._decode_task.done():
+            return
+        loop = asyncio.get_running_loop()
+        if loop.time() < give_up_at or not self._reading:  # not reading: it waits for slower stages
+            loop.call_later(INTERRUPT_S, self._interrupt, give_up_at)
+        else:
+            self._source_given_up = True
+            self._decode_task.cancel()
+
+    async def _fail(self, error: BaseException) -> None:
+        assert self._stages is not None
+        self._ended_ns = self._ended_ns or self._clock.now_ns()
+        try:
+            await self._stages.shut_down()
+        finally:
+            if not isinstance(error, asyncio.CancelledError):
+                self._status = "failed"
+                self._error = redact(" ".join(str(error).split())) or type(error).__name__
+            elif not self._stages.sink_closed:
+                self._status = "cancelled"
+            else:  # it came too late: the output is finished
+                self._status = "stopped" if self._stopping else "done"
+
+
+def _name(end: str | Source | Sink) -> str:
+    return end if isinstance(end, str) else end.url
+
+
+def _queue_report(channel: Channel[Any]) -> QueueReport:
+    now = channel.statistics()
+    return QueueReport(depth=now.depth, max_depth=now.max_depth, capacity=now.capacity, dropped=now.dropped)

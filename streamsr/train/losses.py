@@ -1,0 +1,39 @@
+"""Losses of the restorer and of the guide."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..model.guide import Reading
+
+__all__ = ["charbonnier", "guide_loss"]
+
+
+def charbonnier(x_hat: Tensor, x: Tensor, weight: Tensor | None = None, eps: float = 2e-3) -> Tensor:
+    """Mean of sqrt(d^2 + eps^2) - eps, each sample times weight (B,)."""
+    loss = ((x_hat - x).square() + eps * eps).sqrt().mean((1, 2, 3)) - eps
+    return loss.mean() if weight is None else (loss * weight).mean()
+
+
+def guide_loss(predicted: Reading, true: Reading) -> Tensor:
+    """Huber on every log, and 0.5 pinball_0.6 on logit t0: too little noise leaves artefacts, so lean up."""
+    huber = F.huber_loss(predicted.log_bands, true.log_bands, delta=0.5)
+    huber = huber + F.huber_loss(predicted.log_sigma_y, true.log_sigma_y, delta=0.5)
+    # logit t0 = log sigma - log kappa: kappa cancels in the difference
+    gap = true.sigma.log() - predicted.sigma.log()
+    pinball = torch.maximum(0.6 * gap, -0.4 * gap).mean()
+    return huber + 0.5 * pinball
+
+
+def trajectory_weight(t: Tensor) -> Tensor:
+    """w = min(1, (0.2 / t)^2) for states inside the path."""
+    return (0.2 / t.clamp_min(1e-3)).square().clamp_max(1.0)
+
+
+def psnr(mse: float) -> float:
+    """dB of a picture in [0, 1]."""
+    return -10 * math.log10(max(mse, 1e-12))

@@ -1,0 +1,106 @@
+"""The validation table: PSNR-Y of the face region over bicubic, on held-out faces.
+
+Three conditions for each size: clean x4 (block means), call x2 and call x4 (x264 CRF 30 inside a
+320-px frame). One seed, so that every run of it sees the same pictures.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ..model.guide import Guide, template_mask, true_reading
+from ..model.network import Condition, Network
+from ..model.sampler import start
+from .data import FacePack, degrade_stills
+from .degrade import Degradation
+from .losses import psnr
+
+__all__ = ["CONDITIONS", "Score", "ValidationSet", "validation_set"]
+
+CONDITIONS = {"clean x4": (4, None), "call x2": (2, ("h264", 30)), "call x4": (4, ("h264", 30))}
+
+
+@dataclass(frozen=True)
+class Score:
+    """bicubic, output: PSNR-Y in dB. residual_rms: s_p of the block means. t0_error: mean |log ratio|."""
+
+    bicubic: float
+    output: float
+    residual_rms: float
+    t0_error: float
+
+
+@dataclass(frozen=True)
+class ValidationSet:
+    """name -> (x, x_in, y) uint8 and native, all of one size."""
+
+    size: int
+    conditions: dict[str, tuple[torch.Tensor, torch.Tensor, torch.Tensor, float]]
+
+    @torch.inference_mode()
+    def score(self, network: Network, guide: Guide, device: torch.device, batch: int = 4) -> dict[str, Score]:
+        """One step from the guide's own t0, as deployed."""
+        mask = template_mask(self.size // 4, device)
+        fine = template_mask(self.size, device)[0, 0]
+        scores = {}
+        for name, (x8, x_in8, y8, native) in self.conditions.items():
+            before, after, block, gap = [], [], [], []
+            for i in range(0, len(x8), batch):
+                x, x_in, y = (_unit(v[i : i + batch], device) for v in (x8, x_in8, y8))
+                n = torch.full((len(x),), native, device=device)
+                reading = guide(x_in, n, mask)
+                generator = torch.Generator(device).manual_seed(i)
+                x_s = start(x_in, reading.t0, torch.randn(x_in.shape, generator=generator, device=device))
+                told = Condition(reading.t0, reading.t0, reading.condition(), n, torch.ones_like(n))
+                with torch.autocast(device.type, torch.bfloat16):
+                    x_hat = network(x_s, x_in, y, told, size=self.size).x_hat
+                true = true_reading(x, x_in, y, mask)
+                gap.append((reading.t0 / true.t0).log().abs().mean().item())
+                block.append(_block_rms(x_hat - x, mask))
+                before += _psnr_y(x_in, x, fine)
+                after += _psnr_y(x_hat, x, fine)
+            means = (float(np.mean(v)) for v in (before, after, block, gap))
+            scores[name] = Score(*means)
+        return scores
+
+
+def validation_set(data: Path, cache: Path, size: int, count: int) -> ValidationSet:
+    """The first ``count`` validation faces of ``size`` px in each condition."""
+    pack = FacePack(data, cache, "val", size)
+    keep = np.linspace(0, len(pack.images) - 1, min(count, len(pack.images))).astype(int)
+    faces = [np.ascontiguousarray(pack.images[i]) for i in keep]
+    conditions = {}
+    for name, (reduce, coded) in CONDITIONS.items():
+        how = Degradation(
+            "clean", size / reduce, 0.0, (0.0, 0.0), (0.7, 0.4), (0.0, 0.0, 0.0), 0.0, 0.0, 0.0, False, None, coded
+        )
+        rng = np.random.default_rng(7)
+        crops = [degrade_stills([face], [how], rng)[0] for face in faces]
+        x, x_in, y = (
+            torch.from_numpy(np.stack(v)).permute(0, 3, 1, 2).contiguous()
+            for v in (faces, [c[0] for c in crops], [c[1] for c in crops])
+        )
+        conditions[name] = (x, x_in, y, float(-np.log2(reduce)))
+    return ValidationSet(size, conditions)
+
+
+def _unit(picture: torch.Tensor, device: torch.device) -> torch.Tensor:
+    return picture.to(device).float() / 127.5 - 1
+
+
+def _block_rms(error: torch.Tensor, mask: torch.Tensor) -> float:
+    blocks = torch.nn.functional.avg_pool2d(error, 4).square().mean(1, keepdim=True)
+    return float((blocks * mask).sum() / (mask.sum() * len(error))) ** 0.5
+
+
+def _psnr_y(a: torch.Tensor, b: torch.Tensor, mask: torch.Tensor) -> list[float]:
+    """BT.601 luma (219 levels) of pictures rounded to 8 bits, inside the mask."""
+    rgb = [((v.clamp(-1, 1) + 1) * 127.5).round() / 255 for v in (a, b)]
+    weights = torch.tensor([65.481, 128.553, 24.966], device=a.device) / 255
+    d = ((rgb[0] - rgb[1]) * weights.view(1, 3, 1, 1)).sum(1)
+    mse = (d.square() * mask).sum((1, 2)) / mask.sum()
+    return [psnr(float(m)) for m in mse]

@@ -1,0 +1,55 @@
+"""What every test run has: a header that says what it ran on, and no silent skips in CI."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Generator
+from importlib import metadata
+from typing import Any
+
+import pytest
+
+IN_CI = os.environ.get("CI", "").lower() not in ("", "0", "false")
+
+
+def _version(distribution: str) -> str:
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return "missing"
+
+
+def pytest_report_header() -> list[str]:
+    import torch
+
+    gpu = torch.cuda.get_device_name(0) if torch.cuda.is_available() else "none"
+    libraries = ", ".join(f"{name} {_version(name)}" for name in ("av", "aiortc", "mediapipe", "numpy"))
+    return [
+        f"torch {torch.__version__}, CUDA {torch.version.cuda or 'not built in'}, GPU {gpu}",
+        f"{libraries}; {platform.machine()}, {len(os.sched_getaffinity(0))} cores",
+    ]
+
+
+def _not_in_ci(report: pytest.TestReport | pytest.CollectReport) -> None:
+    if not report.skipped or hasattr(report, "wasxfail"):
+        return
+    reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+    report.outcome = "failed"
+    report.longrepr = f"in CI every test must run. {reason}"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, Any]:
+    report: pytest.TestReport = yield
+    if IN_CI and item.get_closest_marker("cuda") is None:
+        _not_in_ci(report)
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report() -> Generator[None, Any, Any]:
+    report: pytest.CollectReport = yield
+    if IN_CI:
+        _not_in_ci(report)
+    return report
