@@ -19,8 +19,8 @@ __all__ = ["CALL_PX", "call_pictures", "write_call_clip"]
 CALL_PX = (640, 360)
 RATE = Fraction(25)
 CRF = 23
-ONE = ("scene_a",)  # at 640x360 its face is about 110 px wide
-FOUR = ("talk_a", "talk_b", "talk_c", "scene_a")  # two by two; faces about 60 px wide
+ONE = ("scene_a",)  # at 640x360 its face box is about 115 px wide
+FOUR = ("talk_a", "talk_b", "talk_c", "scene_a")  # two by two; faces 60 to 95 px wide
 
 
 def write_call_clip(data: Path, target: Path, faces: int, frames: int) -> int:

@@ -88,8 +88,9 @@ def run(
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Returns (what the rows share, one row). Raises ConfigError, SourceError, ModelError.
 
-    frames: length of the clip; the first ``warm_up`` frames of every run do not count. live: paced
-    at 25 fps, newest frame wins. minutes: repeat the clip for so long, once, and watch memory. The
+    frames: length of the clip; in fps and age the first ``warm_up`` frames of a run do not count
+    (stage times and shares are the pipeline's own, of all frames). live: paced at 25 fps, newest
+    frame wins. minutes: repeat the clip for so long, once, and watch memory. The
     row is that of the run with the median fps; its "fps_runs" has all of them.
     """
     if not 0 <= warm_up < frames - 1:

@@ -44,8 +44,7 @@ CODECS = (
     ("MJPEG decode", "mjpeg", "r", True),
 )
 MEDIAPIPE_MODELS = (
-    "modules/face_detection/face_detection_short_range.tflite",
-    "modules/face_landmark/face_landmark.tflite",
+    "modules/face_detection/face_detection_full_range_sparse.tflite",
     "modules/face_landmark/face_landmark_with_attention.tflite",
 )
 GSTREAMER = """

@@ -72,12 +72,13 @@ def live_video(
     )
 
 
-def file_video(annex_b: Path, rate: int = 25) -> str:
-    """A raw H264 file (Annex B, no B-frames), over and over."""
+def looped_pictures(pattern: str, rate: int = 25) -> str:
+    """PNG files, ``folder/%05d.png``, over and over, in H264."""
     return (
-        f"( multifilesrc location={annex_b} loop=true "
-        f"caps=video/x-h264,framerate={rate}/1,stream-format=byte-stream "
-        "! valve name=valve ! h264parse ! rtph264pay name=pay0 pt=96 config-interval=1 )"
+        f"( multifilesrc location={pattern} loop=true caps=image/png,framerate={rate}/1 ! pngdec "
+        "! valve name=valve ! videoconvert ! video/x-raw,format=I420 ! "
+        + _h264("x264enc tune=zerolatency speed-preset=ultrafast bitrate=600 key-int-max=10")
+        + " )"
     )
 
 

@@ -118,7 +118,6 @@ def test_light_commands_load_no_library() -> None:
         (["enhance", "a.mp4", "-o", "b.mp4", "--duration", "2"], "--duration is for live sources"),
         (["enhance", "a.mp4", "-o", "b.mp4", "--report", "no/such/r.json"], "--report must name a file"),
         (["enhance", "gopher://a/b", "-o", "b.mp4"], "gopher://"),
-        (["enhance", "a.mp4", "-o", "gopher://a/b"], "gopher://"),
         (["bench"], "Missing argument 'NAME'"),
         (["bench", "nope"], f"no benchmark 'nope'; there are: {', '.join(BENCH_NAMES)}"),
         (["demo", "--seconds", "1e9"], "seconds must be in"),
@@ -156,6 +155,11 @@ def test_source_that_is_no_video(capsys: pytest.CaptureFixture[str], tmp_path: P
     assert main(["enhance", str(source), "-o", str(tmp_path / "out.mp4")]) == 2
     assert "in.mp4" in _error(capsys)
     assert list(tmp_path.iterdir()) == [source]
+
+
+def test_output_of_an_unknown_kind(video: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["enhance", str(video), "-o", "gopher://host/path"]) == 2
+    assert "gopher://" in _error(capsys)
 
 
 def test_cuda_asked_for_where_there_is_none(
@@ -308,7 +312,7 @@ def test_same_seed_same_pictures(video: Path, tmp_path: Path) -> None:
         assert main(["enhance", str(video), "-o", str(film), "--codec", "ffv1", "--seed", "3"]) == 0
     with av.open(str(films[0])) as first, av.open(str(films[1])) as second:
         for a, b in zip(first.decode(video=0), second.decode(video=0), strict=True):
-            assert (a.to_ndarray() == b.to_ndarray()).all()
+            assert (a.to_ndarray(format="rgb24") == b.to_ndarray(format="rgb24")).all()
 
 
 @pytest.fixture(scope="module")
@@ -329,7 +333,7 @@ def test_duration_finishes_a_live_stream(
     )
     document = json.loads(report.read_text())
     assert (document["status"], document["live"]) == ("stopped", True)
-    assert len(_times(out)) == document["frames_out"] > 10
+    assert len(_times(out)) == document["frames_out"] > 0
     assert "age p50" in capsys.readouterr().out
 
 
@@ -346,8 +350,9 @@ def test_signal_on_a_live_stream_finishes_the_recording(
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == 0, stderr
     assert list(folder.iterdir()) == [folder / "out.mp4"]
-    assert len(_times(folder / "out.mp4")) > 10
-    assert json.loads((tmp_path / "report.json").read_text())["status"] == "stopped"
+    document = json.loads((tmp_path / "report.json").read_text())
+    assert document["status"] == "stopped"
+    assert len(_times(folder / "out.mp4")) == document["frames_out"] > 0
 
 
 # -- what a run looks like

@@ -7,11 +7,12 @@ import time
 import traceback
 from contextlib import ExitStack
 from fractions import Fraction
+from itertools import pairwise
 
 import av
 import numpy as np
 import pytest
-from rtsp_server import RtspServer, file_video, free_port, live_video, missing
+from rtsp_server import RtspServer, looped_pictures, free_port, live_video, missing
 
 from streamsr.clock import NS_PER_S
 from streamsr.errors import ConfigError, SourceError
@@ -19,6 +20,8 @@ from streamsr.frame import Matrix
 from streamsr.io.rtsp import RtspSource
 
 RECOVERY_S = 10
+
+pytestmark = pytest.mark.timeout(60)
 
 
 @pytest.fixture(scope="module")
@@ -36,11 +39,19 @@ def serve(gstreamer):
         yield lambda *args, **kwargs: servers.enter_context(RtspServer(*args, **kwargs))
 
 
+@pytest.fixture(autouse=True)
+def nothing_left():
+    """No thread and no descriptor outlives a test: once FFmpeg's own timeouts have ended hung calls."""
+    av.open(os.devnull, format="rawvideo", options={"video_size": "2x2"}).close()  # loads what loads once
+    threads, descriptors = set(threading.enumerate()), os.listdir("/proc/self/fd")
+    yield
+    wait_until(lambda: not set(threading.enumerate()) - threads, 8)
+    assert len(os.listdir("/proc/self/fd")) <= len(descriptors)
+
+
 @pytest.fixture
 def source():
-    """RtspSource with a short patience; closed at the end, when no thread or descriptor may stay."""
-    av.open(os.devnull, format="rawvideo", options={"video_size": "2x2"}).close()  # loads what loads once
-    threads, descriptors = set(threading.enumerate()), len(os.listdir("/proc/self/fd"))
+    """RtspSource with a short patience, closed at the end."""
     with ExitStack() as sources:
 
         def make(url, **options):
@@ -49,8 +60,6 @@ def source():
             return made
 
         yield make
-    wait_until(lambda: not set(threading.enumerate()) - threads, 8)  # FFmpeg's own timeouts
-    assert len(os.listdir("/proc/self/fd")) <= descriptors
 
 
 def wait_until(condition, timeout_s):
@@ -85,7 +94,7 @@ def test_reads_live_video(serve, source, transport):
     frames = read(camera, 20)
     assert [frame.discontinuity for frame in frames] == [True] + [False] * 19
     assert [frame.index for frame in frames] == list(range(20))
-    assert {late.pts - early.pts for early, late in zip(frames, frames[1:], strict=False)} == {3003}
+    assert {late.pts - early.pts for early, late in pairwise(frames)} == {3003}
     assert all(frame.duration in (3003, 3004) for frame in frames)
     assert all(frame.image.shape == (120, 160, 3) and frame.image.flags.c_contiguous for frame in frames)
     assert np.abs(frames[-1].image.astype(int) - (255, 0, 0)).max() <= 4
@@ -105,26 +114,22 @@ def test_b_frames_come_in_order(serve, source):
     camera = source(server.url("/b"))
     camera.open()
     frames = read(camera, 20)
-    assert {late.pts - early.pts for early, late in zip(frames, frames[1:], strict=False)} == {3600}
+    assert {late.pts - early.pts for early, late in pairwise(frames)} == {3600}
 
 
-def test_a_looped_file_goes_on(serve, source, tmp_path):
-    path = tmp_path / "ramp.h264"
-    with av.open(str(path), "w", format="h264") as container:
-        stream = container.add_stream("libx264", rate=25, options={"tune": "zerolatency", "g": "5"})
-        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
-        for level in range(20):
-            picture = np.full((48, 64, 3), 40 + 8 * level, np.uint8)
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
-        container.mux(stream.encode(None))
-    server = serve({"/file": file_video(path)})
-    camera = source(server.url("/file"))
+def test_looped_pictures_go_on(serve, source, tmp_path):
+    for index in range(20):
+        level = np.full((48, 64, 3), 40 + 8 * index, np.uint8)
+        av.VideoFrame.from_ndarray(level, format="rgb24").save(str(tmp_path / f"{index:05d}.png"))
+    server = serve({"/pictures": looped_pictures(f"{tmp_path}/%05d.png")})
+    camera = source(server.url("/pictures"))
     camera.open()
     frames = read(camera, 45)
-    levels = [int(frame.image.mean()) for frame in frames]
-    rounds = sum(late < early - 60 for early, late in zip(levels, levels[1:], strict=False))
-    assert rounds == 2
-    assert all(late.pts > early.pts for early, late in zip(frames, frames[1:], strict=False))
+    numbers = [round((float(frame.image.mean()) - 40) / 8) for frame in frames]
+    assert set(numbers) == set(range(20))
+    first = frames[0]
+    for frame, number in zip(frames, numbers, strict=True):
+        assert (frame.pts - first.pts) / 3600 % 20 == pytest.approx((number - numbers[0]) % 20, abs=0.01)
 
 
 def test_a_slow_reader_gets_new_pictures_and_the_rest_is_counted(serve, source):
@@ -137,9 +142,9 @@ def test_a_slow_reader_gets_new_pictures_and_the_rest_is_counted(serve, source):
         frames += read(camera, 1)
         ages_s.append((time.monotonic_ns() - frames[-1].captured_ns) / NS_PER_S)
     statistics = camera.statistics()
-    assert max(ages_s) < 0.2
+    assert max(ages_s) < 0.3
     assert frames[0].discontinuity  # handed on by the pictures that replaced the first
-    assert all(late.index - early.index > 5 for early, late in zip(frames, frames[1:], strict=False))
+    assert all(late.index - early.index > 5 for early, late in pairwise(frames))
     assert statistics.drops >= frames[-1].index - 3
     assert statistics.frames >= statistics.drops + 4
 
@@ -151,7 +156,7 @@ def test_a_killed_server_comes_back(serve, source):
     before, began_s = read(camera, 5)[-1], time.monotonic()
     server.kill()
     wait_until(lambda: camera.statistics().state == "backoff", 2)
-    assert "refused" in camera.statistics().last_error or "closed" in camera.statistics().last_error
+    assert camera.statistics().last_error
     time.sleep(1)
     server.start()
     after = assert_recovers(camera, time.monotonic())
@@ -212,12 +217,23 @@ def test_another_size_is_a_discontinuity(serve, source):
     assert after.image.shape == (176, 320, 3)
 
 
-def test_without_reconnect_a_loss_is_an_error(serve, source):
+def test_without_reconnect_a_hang_up_is_the_end(serve, source):
     server = serve({"/live": live_video()})
     camera = source(server.url("/live"), reconnect=False)
     camera.open()
     server.kill()
-    with pytest.raises(SourceError, match="closed the connection"):
+    while camera.read():
+        pass
+    assert camera.read() is None
+    assert camera.statistics().last_error == "the server ended the stream"
+
+
+def test_without_reconnect_silence_is_an_error(serve, source):
+    server = serve({"/live": live_video()})
+    camera = source(server.url("/live"), reconnect=False)
+    camera.open()
+    server.freeze()
+    with pytest.raises(SourceError, match=r"no picture for 1\.5 s"):
         while camera.read():
             pass
     with pytest.raises(SourceError):
@@ -229,7 +245,7 @@ def test_attempts_can_be_limited(serve, source):
     camera = source(server.url("/live"), max_attempts=2)
     camera.open()
     server.kill()
-    with pytest.raises(SourceError, match="2 attempts to reconnect failed.*refused"):
+    with pytest.raises(SourceError, match=r"2 attempts to reconnect failed.*refused"):
         while camera.read():
             pass
 
@@ -260,6 +276,7 @@ def listener():
 
         def listen(greeting):
             server = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+            stack.callback(server.shutdown, socket.SHUT_RDWR)  # wakes ``accept``
             if greeting is not None:
                 threading.Thread(target=greet, args=(server, greeting), daemon=True).start()
             return f"rtsp://127.0.0.1:{server.getsockname()[1]}/live"
@@ -268,7 +285,7 @@ def listener():
             while True:
                 try:
                     client, _ = server.accept()
-                except OSError:  # closed
+                except OSError:  # shut down
                     return
                 with client:
                     client.recv(1024)
@@ -329,8 +346,16 @@ def test_stops_while_connecting(listener, source, stop):
     assert camera.statistics().state == "closed"
 
 
-@pytest.mark.parametrize("state", ["streaming", "stalled", "backoff", "connecting"])
-@pytest.mark.parametrize("stop", ["interrupt", "close"])
+@pytest.mark.parametrize(
+    ("state", "stop"),
+    [
+        ("streaming", "interrupt"),
+        ("streaming", "close"),
+        ("stalled", "interrupt"),
+        ("backoff", "close"),
+        ("connecting", "interrupt"),
+    ],
+)
 def test_stops_from_any_state(serve, source, state, stop):
     server = serve({"/live": live_video()})
     camera = source(server.url("/live"), stall_timeout_s=3 if state == "stalled" else 1)

@@ -73,3 +73,17 @@ def test_unknown_pts_follow_the_clock():
     assert timeline.place(None, RTP, at(0.04)) == 3601
     assert timeline.place(1_000_000, RTP, at(0.08)) == 7201  # the first known one is put behind them
     assert timeline.place(1_003_600, RTP, at(0.12)) == 10_801
+
+
+def test_a_clock_that_stands_still_does_not_stop_the_stream():
+    timeline = Timeline()
+    placed = [timeline.place(90_000, RTP, at(0.04 * i)) for i in range(30)]
+    shown = [pts for pts in placed if pts is not None]
+    assert shown[:3] == [90_000, 90_000 + 9 * 3600, 90_000 + 18 * 3600]
+    assert len(shown) == 4
+
+
+def test_a_short_file_in_a_loop_goes_on():
+    timeline = Timeline()
+    placed = [timeline.place(3600 * (i % 20), RTP, at(0.04 * i)) for i in range(60)]
+    assert placed == [3600 * i for i in range(60)]

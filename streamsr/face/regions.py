@@ -10,7 +10,7 @@ import numpy as np
 
 from .alignment import TEMPLATE_PX
 
-__all__ = ["mesh_region", "square_region", "tiles", "tiletile_around"]
+__all__ = ["mesh_region", "square_region", "tile_around", "tiles"]
 
 
 def square_region(centre: np.ndarray, side: float, angle: float) -> np.ndarray:

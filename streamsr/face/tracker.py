@@ -23,8 +23,9 @@ __all__ = ["MediaPipeTracker", "TrackedFace", "Tracker"]
 
 PRESENCE_MIN = 0.5  # of the mesh network's own score
 DETECTION_MIN = 0.4  # of the detector's score, for a face that is new
-CREDIT_NEW = 0.35  # of what the detector, asked again close by, makes of a mesh; junk gets 0
+CREDIT_NEW = 0.7  # of what the detector, asked again close by, makes of a mesh; junk gets 0
 CREDIT_MIN = 0.15  # the same, for a face that is tracked already
+TRIALS = 2  # further frames in which a face that turns up in mid-scene must convince the detector
 KEEP_LOST_S = 1.0  # a face that returns sooner, near where it was, keeps its identity
 SEARCH_EVERY_S = 0.2  # how often the detector looks for new faces while some are tracked
 CHECK_EVERY_S = 0.2  # how often it looks again at a tracked one
@@ -106,6 +107,7 @@ class _Track:
     steadiness: float = 1.0
     credit: float = 1.0
     checked_s: float = 0.0
+    trials: int = 0  # checks it must still pass before it is shown at all
     lost: bool = False
     fresh: bool = True
 
@@ -165,7 +167,7 @@ class MediaPipeTracker:
             sightings = self._search(image, sightings, everywhere=cut)
         self._assign(image, sightings, dt_s, cut)
         self._tracks = [t for t in self._tracks if not t.lost or time_s - t.seen_s <= KEEP_LOST_S]
-        return [self._report(t) for t in self._tracks if not t.lost]
+        return [self._report(t) for t in self._tracks if not t.lost and not t.trials]
 
     def _scene_cut(self, image: np.ndarray) -> bool:
         small = _normalised(cv2.resize(image, (32, 18), interpolation=cv2.INTER_AREA))
@@ -178,7 +180,7 @@ class MediaPipeTracker:
         region = mesh_region(track.seen.landmarks)
         region[:, 2] -= region[:, :2] @ (track.expected(dt_s, 0.0) - track.seen.centre)
         sighting = self._look(image, region)
-        if sighting is not None and self._time_s - track.checked_s >= CHECK_EVERY_S:
+        if sighting is not None and (track.trials or self._time_s - track.checked_s >= CHECK_EVERY_S):
             track.checked_s = self._time_s
             sighting.credit = self._credit(image, sighting)
         return sighting
@@ -283,6 +285,7 @@ class MediaPipeTracker:
             self._next_id += 1
             self._tracks.append(track)
             track.filter.update(pose(similarity(five_points(sighting.landmarks))), dt_s)
+            track.trials = 0 if cut else TRIALS
             self._judge(track, dt_s, at_once=cut)
 
     def _mismatch(self, track: _Track, sighting: _Sighting, dt_s: float) -> float | None:
@@ -298,7 +301,7 @@ class MediaPipeTracker:
         return distance + growth + (1 - alike)
 
     def _update(self, track: _Track, sighting: _Sighting, dt_s: float) -> None:
-        track.fresh = track.lost
+        track.fresh = track.lost or track.trials == 1
         if track.lost:
             track.lost = False
             track.steadiness = 1.0
@@ -310,9 +313,11 @@ class MediaPipeTracker:
         track.seen, track.seen_s = sighting, self._time_s
         if sighting.credit is not None:
             track.credit += 0.7 * (sighting.credit - track.credit)
-            if track.credit < CREDIT_MIN / 2:  # it has slipped on to something else for good
+            bar = CREDIT_NEW if track.trials else CREDIT_MIN / 2
+            if track.credit < bar:  # never was a face, or has slipped on to something else for good
                 track.lost, track.blend = True, 0.0
                 return
+            track.trials = max(track.trials - 1, 0)
         self._judge(track, dt_s)
 
     def _fade(self, image: np.ndarray, track: _Track, dt_s: float) -> None:
@@ -342,7 +347,7 @@ class MediaPipeTracker:
             * track.steadiness
             * _smoothstep(CREDIT_MIN, 0.6, track.credit)
         )
-        step = 1.0 if at_once else dt_s / BLEND_S
+        step = 1.0 if at_once else 0.0 if track.trials else dt_s / BLEND_S
         track.blend += float(np.clip(track.confidence - track.blend, -step, step))
 
     def _report(self, track: _Track) -> TrackedFace:

@@ -80,8 +80,8 @@ class RtspSource:
     open_timeout_s: from the start of a connection to its first picture (a keyframe must come).
     stall_timeout_s: without a picture for so long, the connection is given up.
     reconnect: go on after a loss, forever or until ``max_attempts`` in a row have failed; otherwise
-        a stream that ends is the end and one that breaks off raises SourceError. The first
-        connection is tried once: whoever opens the source learns at once what is wrong.
+        a server that hangs up is the end of the stream, and any other loss raises SourceError. The
+        first connection is tried once: whoever opens the source learns at once what is wrong.
     threads: decoder threads, over the slices of a picture (over pictures would delay them).
 
     pts go on increasing over reconnects, by the time that really passed; the first picture of a

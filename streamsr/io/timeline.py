@@ -8,7 +8,8 @@ from ..clock import NS_PER_S
 
 __all__ = ["Timeline"]
 
-LATE_S = 1  # a picture this much behind its predecessor came out of order; further back the clock was set
+LATE_S = Fraction(1, 4)  # a picture this little behind its predecessor came out of order...
+LATE_PICTURES = 8  # ...unless so many in a row do; then, or further back, the clock was set
 LEAP_S = 10  # a pts this far ahead of the time that has passed: the clock was set
 
 
@@ -24,6 +25,7 @@ class Timeline:
         self._shift: int | None = 0  # added to incoming pts; None: to be found from the next one
         self._last: int | None = None
         self._last_ns = 0
+        self._late = 0  # pictures left out in a row
 
     def restart(self) -> None:
         """The next pts come from a new connection."""
@@ -37,7 +39,7 @@ class Timeline:
         """
         placed = self._place(pts, time_base, captured_ns)
         if placed is not None:
-            self._last, self._last_ns = placed, captured_ns
+            self._last, self._last_ns, self._late = placed, captured_ns, 0
         return placed
 
     def _place(self, pts: int | None, time_base: Fraction, captured_ns: int) -> int | None:
@@ -56,7 +58,8 @@ class Timeline:
         ahead = own + self._shift - self._last
         if ahead > 0 and own + self._shift - expected <= LEAP_S / self.time_base:
             return own + self._shift
-        if -LATE_S / self.time_base < ahead <= 0:
+        if -LATE_S / self.time_base < ahead <= 0 and self._late < LATE_PICTURES:
+            self._late += 1
             return None
         self._shift = expected - own
         return expected

@@ -1,4 +1,7 @@
-"""Degradation by real encoders: views are laid out in one frame, coded, decoded and cut out again."""
+"""Degradation by real encoders: views are laid out in one frame, coded, decoded and cut out again.
+
+Colour goes the way it goes in the product: FFmpeg's default conversion alone darkens by 1/255.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,10 @@ from fractions import Fraction
 
 import av
 import numpy as np
+from av.video.reformatter import VideoReformatter
+
+from ..frame import Colour
+from ..io.colour import from_rgb, tag, to_rgb
 
 __all__ = ["code_frames", "code_views", "pack_shelves"]
 
@@ -27,6 +34,8 @@ def code_frames(frames: Sequence[np.ndarray], codec: str, quality: int) -> list[
     encoder.time_base = Fraction(1, 25)
     encoder.framerate = Fraction(25)
     encoder.thread_count = 1
+    colour, writing, reading = Colour(), VideoReformatter(), VideoReformatter()
+    tag(encoder, colour, "yuv420p")
     if codec == "h264":
         encoder.options = {"preset": "veryfast", "tune": "zerolatency", "crf": str(quality)}
     else:
@@ -39,12 +48,12 @@ def code_frames(frames: Sequence[np.ndarray], codec: str, quality: int) -> list[
         if image is None:
             packets = encoder.encode(None)
         else:
-            picture = av.VideoFrame.from_ndarray(image, format="rgb24")
+            picture = from_rgb(image, colour, "yuv420p", writing)
             picture.pts = index
             packets = encoder.encode(picture)
         for packet in packets:
-            decoded += [f.to_ndarray(format="rgb24") for f in decoder.decode(packet)]
-    decoded += [f.to_ndarray(format="rgb24") for f in decoder.decode(None)]
+            decoded += [to_rgb(f, reading) for f in decoder.decode(packet)]
+    decoded += [to_rgb(f, reading) for f in decoder.decode(None)]
     return decoded
 
 

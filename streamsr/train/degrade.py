@@ -45,21 +45,21 @@ class View:
 
 
 def draw(rng: np.random.Generator, size: int) -> Degradation:
-    """One degradation for a crop of side ``size``: 25 % clean, 50 % call, 19 % CCTV, 6 % sharp."""
-    kind = str(rng.choice(["clean", "call", "cctv", "sharp"], p=[0.25, 0.50, 0.19, 0.06]))
+    """One degradation for a crop of side ``size``: 35 % clean, 50 % call, 10 % CCTV, 5 % sharp."""
+    kind = str(rng.choice(["clean", "call", "cctv", "sharp"], p=[0.35, 0.50, 0.10, 0.05]))
     low = 1 / 8 if kind != "cctv" else 1 / 10
     native = size * float(np.exp(rng.uniform(np.log(low), 0)))
     if kind in ("clean", "call") and rng.random() < 0.4:
         native = size * float(rng.choice([1 / 4, 1 / 2]))  # the product's own scales
     if kind == "sharp":
         native = size * float(rng.uniform(0.95, 1.05))
-    soft = {"clean": 0.25, "call": 0.5, "cctv": 0.9, "sharp": 0.0}[kind]
+    soft = {"clean": 0.2, "call": 0.35, "cctv": 0.9, "sharp": 0.0}[kind]
     blur = (0.0, 0.0, 0.0)
     if rng.random() < soft:
         most = 4.0 if kind == "cctv" else 2.0
         sigma = float(np.exp(rng.uniform(np.log(0.2), np.log(most))))
         blur = (sigma, sigma * float(rng.uniform(0.4, 1)), float(rng.uniform(0, 180)))
-    noisy = {"clean": 0.0, "call": 0.4, "cctv": 0.9, "sharp": 0.0}[kind]
+    noisy = {"clean": 0.0, "call": 0.3, "cctv": 0.9, "sharp": 0.0}[kind]
     noise = float(rng.random() < noisy)
     most_noise = 14.0 if kind == "cctv" else 5.0
     coded: tuple[str, int] | None = None

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..model.guide import Reading
 
-__all__ = ["charbonnier", "guide_loss"]
+__all__ = ["charbonnier", "decibel_weight", "guide_loss", "psnr", "trajectory_weight"]
 
 
 def charbonnier(x_hat: Tensor, x: Tensor, weight: Tensor | None = None, eps: float = 2e-3) -> Tensor:
@@ -32,6 +32,14 @@ def guide_loss(predicted: Reading, true: Reading) -> Tensor:
 def trajectory_weight(t: Tensor) -> Tensor:
     """w = min(1, (0.2 / t)^2) for states inside the path."""
     return (0.2 / t.clamp_min(1e-3)).square().clamp_max(1.0)
+
+
+def decibel_weight(sigma: Tensor) -> Tensor:
+    """Weight of a sample whose input lies sigma from the truth: about 1 / sigma, bounded.
+
+    A decibel is a relative error. Unweighted, hopeless samples drown those that can still be won.
+    """
+    return 0.05 / (sigma + 0.02)
 
 
 def psnr(mse: float) -> float:

@@ -6,7 +6,7 @@ import copy
 import json
 import math
 import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
@@ -18,10 +18,10 @@ from ..model.network import PRESETS, Condition, Network
 from ..model.sampler import start, state
 from ..model.weights import Description, load_weights, save_weights
 from .data import Batch, batches
-from .losses import charbonnier, guide_loss, trajectory_weight
+from .losses import charbonnier, decibel_weight, guide_loss, trajectory_weight
 from .validate import ValidationSet, validation_set
 
-__all__ = ["STAGES", "Run", "Stage"]
+__all__ = ["STAGES", "Run", "Stage", "train_stills"]
 
 CHECKPOINT_S = 300
 LOG_STEPS = 100
@@ -203,7 +203,7 @@ def _still_loss(run: Run, stage: Stage, lesson: _Lesson, generator: torch.Genera
     x, x_in, y = _unit(x), _unit(x_in), _unit(y)
     x_s = start(x_in, t0, torch.randn(x_in.shape, generator=generator).to(device))
     x_t, t = state(x, x_s, tau), tau * t0
-    weight = torch.where(inside, trajectory_weight(t), torch.ones_like(t))
+    weight = torch.where(inside, trajectory_weight(t), torch.ones_like(t)) * decibel_weight(lesson.true.sigma)
     told = Condition(t, t0, lesson.reading.condition(), lesson.native, torch.ones_like(t))
     with torch.autocast(device.type, torch.bfloat16):
         x_hat = run.network(x_t, x_in, y, told, size=size, window=window).x_hat
@@ -252,9 +252,3 @@ def _validate(run: Run, sets: list[ValidationSet]) -> None:
         })
         residual[str(each.size)] = sum(score.residual_rms for score in scores.values()) / len(scores)
     run.export(residual)
-
-
-def stage_of(name: str) -> Stage:
-    if name not in STAGES:
-        raise ConfigError(f"stage must be one of {', '.join(STAGES)}, got {name}")
-    return replace(STAGES[name])

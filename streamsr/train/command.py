@@ -1,0 +1,49 @@
+"""``streamsr train STAGE``: one stage of the recipe, resumable."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from ..errors import ConfigError
+from ..model.network import PRESETS
+from ..model.restorer import choose_device
+from .run import STAGES, Run, train_stills
+
+__all__ = ["train"]
+
+MINUTES = {"a": 15.0, "b": 120.0}
+
+
+def train(
+    stage: str,
+    *,
+    data: Path,
+    out: Path,
+    preset: str = "M",
+    minutes: float | None = None,
+    begin: Path | None = None,
+    device: str = "auto",
+    seed: int = 0,
+    validate_every_s: float = 600.0,
+) -> None:
+    """Run ``stage`` in folder ``out`` until its minutes are used up, over all resumptions.
+
+    A checkpoint in ``out`` is resumed; without one training begins from the weights file ``begin``,
+    or from nothing. Raises ConfigError, ModelError, DeviceError.
+    """
+    if stage not in STAGES:
+        raise ConfigError(f"stage must be one of {', '.join(STAGES)}, got {stage}")
+    if preset not in PRESETS:
+        raise ConfigError(f"preset must be one of {', '.join(PRESETS)}, got {preset}")
+    minutes = MINUTES[stage] if minutes is None else minutes
+    if not minutes > 0:
+        raise ConfigError(f"minutes must be above 0, got {minutes}")
+    run = Run(out, preset, choose_device(device), begin)
+    if run.resume():
+        print(f"resuming stage {run.stage} at step {run.step}, {run.elapsed_s / 60:.1f} min", flush=True)
+    train_stills(
+        run, STAGES[stage], data, out / "pack", minutes=minutes, seed=seed, validate_every_s=validate_every_s
+    )
+    print(f"wrote {out / f'streamsr-{preset.lower()}.safetensors'}", flush=True)

@@ -1,0 +1,114 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from streamsr.errors import DeviceError, ModelError
+from streamsr.model import weights as weights_module
+from streamsr.model.guide import Guide
+from streamsr.model.network import PRESETS, Network
+from streamsr.model.restorer import Crop, Restorer, choose_device
+from streamsr.model.weights import Description, load_weights, packaged_path, save_weights, sha256_of
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(0)
+    network, guide = Network(PRESETS["tiny"]), Guide()
+    with torch.no_grad():
+        for parameter in [*network.parameters(), *guide.parameters()]:
+            if not parameter.any():
+                parameter.normal_(0, 0.03)
+    path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
+    save_weights(path, network, guide, Description("tiny", "a", False, {"256": 0.02, "512": 0.02}))
+    return path
+
+
+def test_weights_survive_the_round_trip_in_bf16(tiny: Path) -> None:
+    loaded = load_weights(tiny)
+    assert loaded.description.preset == "tiny"
+    assert loaded.sha256 == sha256_of(tiny)
+    for value in loaded.network.state_dict().values():
+        assert torch.equal(value, value.bfloat16().float())
+
+
+def test_missing_wrong_and_altered_files_are_named(tiny: Path, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="weights missing"):
+        load_weights(tmp_path / "none.safetensors")
+    text = tmp_path / "text.safetensors"
+    text.write_text("these are no weights")
+    with pytest.raises(ModelError, match="not a streamsr weights file"):
+        load_weights(text)
+    cut = tmp_path / "cut.safetensors"
+    cut.write_bytes(tiny.read_bytes()[:-1000])
+    with pytest.raises(ModelError, match="not a streamsr weights file"):
+        load_weights(cut)
+
+
+def test_altered_packaged_weights_are_refused_by_sha256(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good = sha256_of(tiny)
+    (tmp_path / "manifest.json").write_text(f'{{"M": {{"file": "m.safetensors", "sha256": "{good}"}}}}')
+    monkeypatch.setattr(weights_module, "PACKAGED", tmp_path)
+    monkeypatch.setattr(weights_module, "MANIFEST", tmp_path / "manifest.json")
+    with pytest.raises(ModelError, match=f"weights missing: m.safetensors .*{good}"):
+        packaged_path()
+    data = bytearray(tiny.read_bytes())
+    (tmp_path / "m.safetensors").write_bytes(data)
+    assert packaged_path() == tmp_path / "m.safetensors"
+    data[-1] ^= 1
+    (tmp_path / "m.safetensors").write_bytes(data)
+    with pytest.raises(ModelError, match=f"weights altered: .*expected {good}"):
+        packaged_path()
+
+
+def test_the_packaged_weights_load() -> None:
+    loaded = load_weights()
+    assert loaded.description.preset == "M"
+    assert set(loaded.description.residual_rms) == {"256", "512"}
+
+
+def _crop(size: int, seed: int) -> Crop:
+    rng = np.random.default_rng(seed)
+    x_in, y = (rng.integers(0, 256, (s, s, 3), np.uint8) for s in (size, size // 4))
+    return Crop(x_in, y, size / 2)
+
+
+@pytest.mark.parametrize("size", [256, 512])
+def test_restoring_a_batch_is_restoring_one_and_a_seed_fixes_it(tiny: Path, size: int) -> None:
+    restorer = Restorer.load(tiny, device="cpu", dtype=torch.float32)
+    crops = [_crop(size, 1), _crop(size, 2)]
+    readings = restorer.guide(crops)
+    both = restorer.restore(crops, readings, steps=2, seed=5)
+    alone = restorer.restore(crops[1:], readings[1:], steps=2, seed=5)
+    assert both[1].shape == (size, size, 3)
+    assert both[1].dtype == np.float32
+    assert np.abs(both[1] - alone[0]).max() < 0.05  # of 255
+    assert np.array_equal(both[0], restorer.restore(crops, readings, steps=2, seed=5)[0])
+    assert np.abs(both[0] - restorer.restore(crops, readings, steps=2, seed=6)[0]).max() > 0.01
+
+
+def test_the_output_stays_in_range(tiny: Path) -> None:
+    restorer = Restorer.load(tiny, device="cpu")
+    crop = Crop(np.full((256, 256, 3), 255, np.uint8), np.full((64, 64, 3), 255, np.uint8), 64.0)
+    residual = restorer.restore([crop], restorer.guide([crop]))[0]
+    assert residual.max() <= 0.01
+    assert residual.min() >= -255
+
+
+def test_crops_of_two_sizes_are_refused(tiny: Path) -> None:
+    restorer = Restorer.load(tiny, device="cpu")
+    crops = [_crop(256, 1), _crop(512, 1)]
+    readings = [restorer.guide([c])[0] for c in crops]
+    with pytest.raises(ModelError, match="must share one size"):
+        restorer.restore(crops, readings)
+
+
+def test_a_device_that_is_not_there_is_an_error() -> None:
+    with pytest.raises(DeviceError, match="device must be auto, cpu or cuda, got tpu"):
+        choose_device("tpu")
+    if not torch.cuda.is_available():
+        with pytest.raises(DeviceError, match="torch sees no NVIDIA GPU"):
+            choose_device("cuda")
