@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -36,6 +37,9 @@ app = typer.Typer(
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command line (the process's own by default) and return its exit status."""
+    # Idle OpenMP threads must sleep: spinning, they cost a busy machine seconds a frame. Torch reads it
+    # when it loads.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         status = app(args=argv, prog_name="streamsr", standalone_mode=False)
     except typer.TyperException as error:  # a usage error
@@ -192,6 +196,32 @@ def doctor(
     else:
         Console().print(checks_text(checks), soft_wrap=True)
     return 0 if core_works(checks) else 2
+
+
+@app.command()
+def train(
+    stage: Annotated[
+        Literal["a", "b"], typer.Argument(help="a: crops; b: whole faces, both sizes, and the guide.")
+    ],
+    data: Annotated[Path, typer.Option(metavar="DIR", help="Holds faces.csv and faces/.")],
+    out: Annotated[
+        Path, typer.Option(metavar="DIR", help="Checkpoint, log and weights; resumed if it has one.")
+    ],
+    preset: Annotated[Literal["S", "M", "L"], typer.Option(help="Size of the network.")] = "M",
+    minutes: Annotated[
+        float | None,
+        typer.Option(
+            metavar="MIN", help="Of this stage, over all resumptions.", show_default="a: 15, b: 120"
+        ),
+    ] = None,
+    begin: Annotated[Path | None, typer.Option(metavar="FILE", help="Weights to begin from.")] = None,
+    device: Device = "auto",
+    seed: Seed = 0,
+) -> None:
+    """Train one stage of the recipe that made the weights."""
+    from .train.command import train as run
+
+    run(stage, data=data, out=out, preset=preset, minutes=minutes, begin=begin, device=device, seed=seed)
 
 
 BENCH_NAMES = [name for name, module in BENCHMARKS.items() if importlib.util.find_spec(module)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Protocol
 
-__all__ = ["NS_PER_MS", "NS_PER_S", "MONOTONIC", "Clock", "MonotonicClock"]
+__all__ = ["MONOTONIC", "NS_PER_MS", "NS_PER_S", "Clock", "MonotonicClock"]
 
 NS_PER_MS = 1_000_000
 NS_PER_S = 1_000_000_000

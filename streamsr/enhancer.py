@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-import threading
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Literal
@@ -20,6 +19,7 @@ from .face.alignment import crop_aligned, native_side
 from .face.composite import Paste, certificate, paste, upscale
 from .face.mask import face_mask
 from .face.tracker import MediaPipeTracker, TrackedFace, Tracker
+from .fit import SCALES
 from .frame import MAX_SIDE_PX, Frame, check_image
 from .ladder import Ladder, Rung
 from .memory import FaceMemory
@@ -29,8 +29,7 @@ from .report import Certificate, FaceReport, FrameReport, Outcome
 
 __all__ = ["SMALLEST_FACE_PX", "Enhancer", "Session", "Tracked"]
 
-SCALES = (1, 2, 4, 8)
-SMALLEST_FACE_PX = 24  # a smaller face is nobody: it is upscaled and never repainted
+SMALLEST_FACE_PX = 24  # of width; a smaller face is nobody: it is upscaled and never repainted
 COARSE_MOST_PX = 288  # a crop up to this side in the output frame is restored at S = 256, else 512
 DEFAULT_FIDELITY = 0.4
 
@@ -65,6 +64,7 @@ class Enhancer:
         self._restorer = Restorer.load(None if weights is None else Path(weights), device=device)
         if self._restorer.device.type == "cpu":
             torch.set_num_threads(threads or len(os.sched_getaffinity(0)))
+        self._restorer.warm_up()
 
     @property
     def device(self) -> str:
@@ -95,7 +95,7 @@ class Enhancer:
             fidelity=DEFAULT_FIDELITY if fidelity is None else fidelity,
             steps="auto" if steps is None else steps,
             seed=seed or 0,
-            tracker=tracker,
+            tracker=MediaPipeTracker() if tracker is None else tracker,
             clock=clock,
         )
 
@@ -111,7 +111,7 @@ class Session:
         fidelity: float,
         steps: int | Literal["auto"],
         seed: int,
-        tracker: Tracker | None,
+        tracker: Tracker,
         clock: Clock,
     ) -> None:
         if scale not in SCALES:
@@ -151,8 +151,6 @@ class Session:
                 f"output side must be at most {MAX_SIDE_PX} px, got {largest}: use a smaller --scale"
             )
         began = time.perf_counter()
-        if self._tracker is None:
-            self._tracker = MediaPipeTracker()
         if frame.discontinuity:
             self._tracker.reset()
         faces = tuple(self._tracker.track(frame.image, frame.time_s))
@@ -180,7 +178,7 @@ class Session:
 
     def close(self) -> None:
         """Give the tracker back. May be called twice."""
-        if not self._closed and self._tracker is not None:
+        if not self._closed:
             self._tracker.close()
         self._closed = True
 
@@ -197,7 +195,7 @@ class Session:
             native = native_side(face.matrix)
             size = memory.choose_size(native * self.scale, COARSE_MOST_PX)
             job = _Job(face, memory, size, native)
-            if max(face.roi_px[2:]) < SMALLEST_FACE_PX:
+            if face.roi_px[2] < SMALLEST_FACE_PX:
                 job.outcome = Outcome.TOO_SMALL
             elif face.blend <= 0:
                 job.outcome = Outcome.UNSURE
@@ -213,7 +211,7 @@ class Session:
 
     def _ask_guide(self, jobs: list[_Job]) -> None:
         for group in _by_size(jobs):
-            for job, reading in zip(group, self._restorer.guide([job.crop for job in group]), strict=True):
+            for job, reading in zip(group, self._restorer.guide([job.cut for job in group]), strict=True):
                 job.memory.observe(reading)
                 if job.memory.strength == 0:
                     job.outcome = Outcome.BYPASSED
@@ -239,7 +237,7 @@ class Session:
     def _run(self, jobs: list[_Job], nfe: int) -> None:
         began = time.perf_counter()
         residuals = self._restorer.restore(
-            [job.crop for job in jobs], [job.memory.reading for job in jobs], steps=nfe, seed=self.seed
+            [job.cut for job in jobs], [job.memory.reading for job in jobs], steps=nfe, seed=self.seed
         )
         self._ladder.learn(jobs[0].size, len(jobs) * nfe, (time.perf_counter() - began) * 1e3)
         for job, residual in zip(jobs, residuals, strict=True):
@@ -287,6 +285,11 @@ class _Job:
     @property
     def wanted(self) -> bool:
         return self.crop is not None
+
+    @property
+    def cut(self) -> Crop:
+        assert self.crop is not None, "only wanted faces are cut"
+        return self.crop
 
     @property
     def weight(self) -> float:

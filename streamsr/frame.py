@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from enum import Enum
+from enum import StrEnum
 from fractions import Fraction
 from typing import Protocol
 
@@ -16,7 +16,7 @@ __all__ = ["MAX_SIDE_PX", "Colour", "Frame", "Matrix", "Range", "Sink", "Source"
 MAX_SIDE_PX = 16384  # of an output picture
 
 
-class Matrix(str, Enum):
+class Matrix(StrEnum):
     """The luma equation of a YCbCr stream."""
 
     BT601 = "bt601"
@@ -24,7 +24,7 @@ class Matrix(str, Enum):
     BT2020 = "bt2020"
 
 
-class Range(str, Enum):
+class Range(StrEnum):
     """Limited: luma 16..235 of 8 bits. Full: 0..255."""
 
     LIMITED = "limited"

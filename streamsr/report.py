@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from enum import Enum
+from enum import StrEnum
 
 __all__ = ["Certificate", "FaceReport", "FrameReport", "Outcome"]
 
 
-class Outcome(str, Enum):
+class Outcome(StrEnum):
     """What became of one face in one frame."""
 
     RESTORED = "restored"  # went through at least one step of the network

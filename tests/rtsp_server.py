@@ -23,15 +23,11 @@ PACKAGES = (
     "gstreamer1.0-plugins-bad gstreamer1.0-plugins-ugly gstreamer1.0-libav"
 )
 SYSTEM_PYTHON = "/usr/bin/python3"
-ELEMENTS = (
-    "videotestsrc",
-    "x264enc",
-    "h264parse",
-    "rtph264pay",
-    "rtph264depay",
-    "avdec_h264",
-    "intervideosrc",
-)
+ELEMENTS = ("videotestsrc", "x264enc", "h264parse", "rtph264pay", "rtph264depay", "pngdec", "appsrc")
+
+
+ACCESS_UNITS = "video/x-h264,stream-format=byte-stream,alignment=au"
+CHANNELS = ("a", "b")
 
 
 def missing() -> str | None:
@@ -83,19 +79,17 @@ def looped_pictures(pattern: str, rate: int = 25) -> str:
 
 
 def publish_in(channel: str) -> str:
-    """Takes in an H264 stream (RECORD) and lets ``publish_out`` of the same channel serve it."""
+    """Takes in an H264 stream (RECORD) and lets ``publish_out`` of the same channel serve it as it is."""
     return (
-        "( rtph264depay name=depay0 ! h264parse ! avdec_h264 ! videoconvert ! video/x-raw,format=I420 "
-        f"! intervideosink channel={channel} sync=false )"
+        f"( rtph264depay name=depay0 ! h264parse config-interval=-1 ! {ACCESS_UNITS} "
+        f"! appsink name=in_{channel} sync=false emit-signals=true )"
     )
 
 
-def publish_out(channel: str, width: int, height: int, rate: int = 25) -> str:
+def publish_out(channel: str) -> str:
     return (
-        f"( intervideosrc channel={channel} ! videoconvert ! videoscale "
-        f"! video/x-raw,format=I420,width={width},height={height},framerate={rate}/1 ! "
-        + _h264("x264enc tune=zerolatency speed-preset=ultrafast bitrate=1500 key-int-max=10")
-        + " )"
+        f"( appsrc name=out_{channel} is-live=true do-timestamp=true format=time caps={ACCESS_UNITS} "
+        "! h264parse ! rtph264pay name=pay0 pt=96 config-interval=1 )"
     )
 
 
@@ -217,12 +211,32 @@ def main() -> int:
     server = GstRtspServer.RTSPServer()
     server.set_address("127.0.0.1")
     server.set_service(str(options.port))
+    server.get_thread_pool().set_max_threads(8)  # who waits for a relayed stream must not stop its sender
     valves = []
+    outlets: dict[str, list[Gst.Element]] = {channel: [] for channel in CHANNELS}
 
-    def keep_valve(_factory: object, media: GstRtspServer.RTSPMedia) -> None:
-        valve = media.get_element().get_by_name("valve")
+    def relay(inlet: Gst.Element, channel: str) -> Gst.FlowReturn:
+        picture = inlet.emit("pull-sample").get_buffer().copy()
+        picture.pts = picture.dts = Gst.CLOCK_TIME_NONE  # the outlet has its own clock
+        for outlet in outlets[channel]:
+            outlet.emit("push-buffer", picture)
+        return Gst.FlowReturn.OK
+
+    def forget(_media: GstRtspServer.RTSPMedia, channel: str, outlet: Gst.Element) -> None:
+        outlets[channel].remove(outlet)
+
+    def configure(_factory: object, media: GstRtspServer.RTSPMedia) -> None:
+        element = media.get_element()
+        valve = element.get_by_name("valve")
         if valve is not None:
             valves.append(valve)
+        for channel in CHANNELS:
+            inlet, outlet = element.get_by_name(f"in_{channel}"), element.get_by_name(f"out_{channel}")
+            if inlet is not None:
+                inlet.connect("new-sample", relay, channel)
+            if outlet is not None:
+                outlets[channel].append(outlet)
+                media.connect("unprepared", forget, channel, outlet)
 
     def mount(argument: str, mode: GstRtspServer.RTSPTransportMode) -> None:
         path, pipeline = argument.split("=", 1)
@@ -230,7 +244,7 @@ def main() -> int:
         factory.set_launch(pipeline)
         factory.set_transport_mode(mode)
         factory.set_shared(mode == GstRtspServer.RTSPTransportMode.PLAY)
-        factory.connect("media-configure", keep_valve)
+        factory.connect("media-configure", configure)
         if options.user:
             permissions = GstRtspServer.RTSPPermissions()
             permissions.add_permission_for_role("user", "media.factory.access", True)

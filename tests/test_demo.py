@@ -14,9 +14,9 @@ import cv2
 import numpy as np
 import pytest
 from rich.console import Console
-from streamsr.bench.baselines import bicubic
 
 from streamsr import demo
+from streamsr.bench.baselines import bicubic
 from streamsr.errors import ConfigError, ModelError, SinkError
 from streamsr.frame import Frame, StreamInfo
 from streamsr.io.synthetic import TIME_BASE

@@ -12,7 +12,7 @@ from itertools import pairwise
 import av
 import numpy as np
 import pytest
-from rtsp_server import RtspServer, looped_pictures, free_port, live_video, missing
+from rtsp_server import RtspServer, free_port, live_video, looped_pictures, missing
 
 from streamsr.clock import NS_PER_S
 from streamsr.errors import ConfigError, SourceError

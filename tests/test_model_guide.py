@@ -49,7 +49,11 @@ def test_a_guide_reads_a_batch_as_it_reads_one(size: int) -> None:
     torch.manual_seed(0)
     guide = Guide().eval()
     torch.nn.init.normal_(guide.read[-1].weight, 0, 0.1)
-    x_in, native, mask = torch.rand(2, 3, size, size) * 2 - 1, torch.tensor([-2.0, 0.0]), template_mask(size // 4)
+    x_in, native, mask = (
+        torch.rand(2, 3, size, size) * 2 - 1,
+        torch.tensor([-2.0, 0.0]),
+        template_mask(size // 4),
+    )
     with torch.inference_mode():
         both = guide(x_in, native, mask)
         alone = guide(x_in[1:], native[1:], mask)

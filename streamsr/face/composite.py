@@ -206,7 +206,7 @@ def _from_output(matrix: np.ndarray, scale: int) -> np.ndarray:
 
 def _support(mask: np.ndarray) -> tuple[int, int, int, int] | None:
     """Where ``mask`` is above 0, with two px of border: x0, y0, x1, y1; None if nowhere."""
-    x, y, width, height = cv2.boundingRect(cv2.compare(mask, 0, cv2.CMP_GT))
+    x, y, width, height = cv2.boundingRect((mask > 0).view(np.uint8))
     if width == 0:
         return None
     return max(x - 2, 0), max(y - 2, 0), min(x + width + 2, mask.shape[1]), min(y + height + 2, mask.shape[0])

@@ -35,11 +35,11 @@ def tiles(width: int, height: int) -> list[tuple[int, int, int, int]]:
     """Parts of a frame to search, x, y, width, height: the whole, squares of its height, small squares.
 
     The detector sees faces wider than about a tenth of its picture; the small squares bring that down
-    to 24 px in a 640x360 frame and to 36 px in a 1280x720 one.
+    to 24 px in a 640x360 frame, 36 px in a 1280x720 one and 110 px in one of 3840x2160.
     """
     found = [(0, 0, width, height)]
     short = min(width, height)
-    for side in (short, int(np.clip(short / 2.25, 200, 480))):
+    for side in (short, max(200, round(short / 2.25))):
         if side < 0.8 * max(width, height) and side <= short:
             overlap = side // 6
             xs, ys = (_starts(length, side, overlap) for length in (width, height))

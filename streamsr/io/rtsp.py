@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import random
 import threading
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from fractions import Fraction
 
 import av
-import av.error
 import numpy as np
-from av.codec.context import Flags, ThreadType
 from av.video.reformatter import VideoReformatter
 
 from ..clock import MONOTONIC, NS_PER_S, Clock
@@ -21,14 +18,13 @@ from ..errors import ConfigError, DecodeError, SourceError
 from ..frame import Frame, StreamInfo
 from .backoff import delays
 from .colour import colour_of, display_matrix, oriented, to_rgb
-from .rtsp_peer import check_url, explain, knock, shown
+from .rtsp_connection import FALLBACK_RATE, Connection, Ingest
+from .rtsp_peer import check_url, shown
 from .timeline import Timeline
 
 __all__ = ["RtspSource", "RtspState", "RtspStatistics"]
 
-FALLBACK_RATE = Fraction(25)  # where the server names none
 QUIET_S = 1.0  # without a picture for so long, the state is "stalled"
-GRACE_S = 1.0  # FFmpeg's own timeouts come this much after ours, and end a thread we gave up
 STEADY_S = 10.0  # a connection that held this long starts the backoff from its beginning
 HUNG_MAX = 4  # threads given up but still alive; no new connection beyond that
 WATCH_S = 0.1  # the watchdog looks this often
@@ -117,18 +113,15 @@ class RtspSource:
         if max_attempts is not None and max_attempts < 1:
             raise ConfigError(f"max_attempts must be at least 1, got {max_attempts}")
         self.url = shown(url)
-        self._url = url
-        self._transport = transport
-        self._open_timeout_s, self._stall_timeout_s = open_timeout_s, stall_timeout_s
+        self._ingest = Ingest(url, transport, open_timeout_s, stall_timeout_s, threads, clock)
         self._reconnect, self._max_attempts = reconnect, max_attempts
-        self._threads = threads
         self._clock = clock
         self._uniform = uniform
         self._reformatter = VideoReformatter()
         self._changed = threading.Condition()  # guards all that follows
         self._supervisor: threading.Thread | None = None
-        self._connection: _Connection | None = None  # the one that may hand over pictures
-        self._given_up: list[_Connection] = []
+        self._connection: Connection | None = None  # the one that may hand over pictures
+        self._given_up: list[Connection] = []
         self._stopped = threading.Event()
         self._state = RtspState.CLOSED
         self._slot: _Picture | None = None
@@ -237,7 +230,7 @@ class RtspSource:
         while not self._stopped.is_set():
             with self._changed:
                 self._state = RtspState.CONNECTING
-                connection = self._connection = _Connection(self)
+                connection = self._connection = Connection(self._ingest, self, self.url)
                 connection.start()
             reason = self._watch(connection)
             connection.stop()
@@ -272,12 +265,12 @@ class RtspSource:
             self._state = RtspState.CLOSED
             self._changed.notify_all()
 
-    def _hung(self) -> list[_Connection]:
+    def _hung(self) -> list[Connection]:
         with self._changed:
             self._given_up = [connection for connection in self._given_up if connection.alive]
             return self._given_up
 
-    def _watch(self, connection: _Connection) -> str:
+    def _watch(self, connection: Connection) -> str:
         """Wait until ``connection`` fails, falls silent or is no longer wanted; why."""
         with self._changed:
             while not self._stopped.is_set():
@@ -285,18 +278,18 @@ class RtspSource:
                     return connection.reason
                 last_ns = connection.last_picture_ns
                 silent_s = (self._clock.now_ns() - (last_ns or connection.started_ns)) / NS_PER_S
-                if last_ns is None and silent_s > self._open_timeout_s:
-                    return f"connected, but no picture came within {self._open_timeout_s:g} s"
-                if last_ns is not None and silent_s > self._stall_timeout_s:
+                if last_ns is None and silent_s > self._ingest.open_timeout_s:
+                    return f"connected, but no picture came within {self._ingest.open_timeout_s:g} s"
+                if last_ns is not None and silent_s > self._ingest.stall_timeout_s:
                     self._stalls += 1
-                    return f"no picture for {self._stall_timeout_s:g} s"
+                    return f"no picture for {self._ingest.stall_timeout_s:g} s"
                 if last_ns is not None:
-                    quiet = silent_s > min(QUIET_S, self._stall_timeout_s / 2)
+                    quiet = silent_s > min(QUIET_S, self._ingest.stall_timeout_s / 2)
                     self._state = RtspState.STALLED if quiet else RtspState.STREAMING
                 self._changed.wait(WATCH_S)
         return "interrupted"
 
-    def _take(self, connection: _Connection, frame: av.VideoFrame, rate: Fraction, captured_ns: int) -> None:
+    def take(self, connection: Connection, frame: av.VideoFrame, rate: Fraction, captured_ns: int) -> None:
         """On the connection's thread: put a picture into the slot, unless it has been given up."""
         with self._changed:
             if connection is not self._connection:
@@ -330,101 +323,13 @@ class RtspSource:
             self._frames += 1
             self._changed.notify_all()
 
-    def _count_damaged(self) -> None:
+    def damaged(self) -> None:
+        """On the connection's thread: count a packet that could not be decoded."""
         with self._changed:
             self._damaged += 1
 
-
-class _Connection:
-    """One connection and its thread, which calls FFmpeg and may therefore hang."""
-
-    def __init__(self, source: RtspSource) -> None:
-        self.started_ns = source._clock.now_ns()
-        self.first_picture_ns: int | None = None  # these two: guarded by the source
-        self.last_picture_ns: int | None = None
-        self.reason: str | None = None  # set last: why it is over
-        self.ended = False  # the server ended it in good order
-        self._source = source
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name=f"ingest {source.url}", daemon=True)
-
-    @property
-    def alive(self) -> bool:
-        return self._thread.is_alive()
-
-    @property
-    def streamed_ns(self) -> int | None:
-        if self.first_picture_ns is None or self.last_picture_ns is None:
-            return None
-        return self.last_picture_ns - self.first_picture_ns
-
-    def start(self) -> None:
-        self._thread.start()
-
-    def stop(self) -> None:
-        self._stop.set()
-
-    def join(self, timeout_s: float) -> None:
-        self._thread.join(timeout_s)
-
-    def _run(self) -> None:
-        source = self._source
-        reason = "the ingest thread failed"  # unless an error we know says otherwise
-        try:
-            reason = knock(source._url, source._stall_timeout_s, self._stop.is_set) or self._stream()
-        finally:
-            with source._changed:
-                self.reason = reason
-                source._changed.notify_all()
-
-    def _stream(self) -> str:
-        source = self._source
-        silence_s = source._stall_timeout_s + GRACE_S
-        began = time.monotonic()
-        try:
-            container = av.open(
-                source._url,
-                format="rtsp",
-                options={
-                    "rtsp_transport": source._transport,
-                    "allowed_media_types": "video",
-                    "fflags": "nobuffer",
-                    "flags": "low_delay",
-                    "timeout": str(round(silence_s * 1e6)),  # us, of the socket
-                    "probesize": "500000",  # bytes; much less, and the size of the picture stays unknown
-                    "analyzeduration": "500000",  # us
-                },
-                timeout=(source._open_timeout_s + GRACE_S, silence_s),
-            )
-        except av.error.FFmpegError as error:
-            return explain(error, source._url, time.monotonic() - began, silence_s)
-        with container:
-            if not container.streams.video:
-                return "the stream has no video"
-            try:
-                return self._decode(container, container.streams.video[0])
-            except av.error.FFmpegError as error:
-                return explain(error, source._url, time.monotonic() - began, float("inf"))
-
-    def _decode(self, container: av.container.InputContainer, stream: av.VideoStream) -> str:
-        source = self._source
-        decoder = stream.codec_context
-        if decoder is None:
-            return "no decoder for this stream's codec"
-        decoder.thread_type = ThreadType.SLICE
-        decoder.thread_count = source._threads
-        decoder.flags |= int(Flags.low_delay)
-        rate = stream.average_rate or stream.guessed_rate or FALLBACK_RATE
-        for packet in container.demux(stream):
-            captured_ns = source._clock.now_ns()
-            if self._stop.is_set():
-                return "stopped"
-            try:
-                frames = packet.decode()
-            except av.error.InvalidDataError:  # a lost datagram; the next keyframe mends it
-                source._count_damaged()
-                continue
-            for frame in frames:
-                source._take(self, frame, rate, captured_ns)
-        self.ended = True
-        return "the server ended the stream"
+    def over(self, connection: Connection, reason: str) -> None:
+        """On the connection's thread: it has ended."""
+        with self._changed:
+            connection.reason = reason
+            self._changed.notify_all()

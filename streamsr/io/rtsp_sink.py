@@ -2,38 +2,26 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import mmap
-import os
 import random
-import signal
-import subprocess
-import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
-from pathlib import Path
-from typing import IO
-
-import numpy as np
 
 from ..errors import ConfigError, SinkError, redact
 from ..frame import Frame, StreamInfo, check_image
 from .backoff import delays
+from .publisher_process import KILLED_S, SLOTS, Memory, Publisher
 from .rtsp_peer import check_url, shown
 from .rtsp_publisher import Job
 
 __all__ = ["RtspSink", "RtspSinkState", "RtspSinkStatistics"]
 
 DEFAULT_CRF = 23
-SLOTS = 2  # one at the publisher, one with the newest picture
 OPEN_S = 15.0  # on top of the server's time: starting Python and loading FFmpeg on a busy machine
 FINISH_S = 1.2  # close gives the publisher so long to say goodbye
-KILLED_S = 0.5  # a killed process is gone by then
 STEADY_S = 10.0  # a connection that held this long starts the backoff from its beginning
 
 
@@ -114,8 +102,8 @@ class RtspSink:
         self._uniform = uniform
         self._changed = threading.Condition()  # guards all that follows
         self._supervisor: threading.Thread | None = None
-        self._publisher: _Publisher | None = None  # once it runs
-        self._memory: _Memory | None = None
+        self._publisher: Publisher | None = None  # once it runs
+        self._memory: Memory | None = None
         self._info: StreamInfo | None = None
         self._closing = False
         self._state = RtspSinkState.CLOSED
@@ -201,9 +189,9 @@ class RtspSink:
         assert self._info is not None
         return round(frame.pts * frame.time_base / self._info.time_base)
 
-    def _allocate(self, width: int, height: int) -> _Memory:
+    def _allocate(self, width: int, height: int) -> Memory:
         try:
-            return _Memory(width, height)
+            return Memory(width, height)
         except OSError as error:
             mib = width * height * 3 * SLOTS / 2**20
             raise SinkError(f"no {mib:.0f} MiB of shared memory: {error.strerror}", self.url) from error
@@ -281,7 +269,7 @@ class RtspSink:
                     self._memory.close()
                 self._changed.notify_all()
 
-    def _publish(self, memory: _Memory) -> str:
+    def _publish(self, memory: Memory) -> str:
         """Run one publisher to its end; why it ended."""
         assert self._info is not None
         colour = self._info.colour
@@ -302,7 +290,7 @@ class RtspSink:
             slots=SLOTS,
             timeout_s=self._stall_timeout_s,
         )
-        publisher = _Publisher(job)
+        publisher = Publisher(job)
         reason: str | None = None
         try:
             with self._changed:
@@ -328,90 +316,3 @@ class RtspSink:
                 self._publisher = None
             reason = publisher.end(reason)
         return reason
-
-
-class _Memory:
-    """Pictures that two processes see: shared, without a name, gone with the last that holds it."""
-
-    def __init__(self, width: int, height: int) -> None:
-        self.width, self.height = width, height
-        size = width * height * 3 * SLOTS
-        directory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
-        self._file = tempfile.TemporaryFile(dir=directory)  # noqa: SIM115 - see close
-        self.fd = self._file.fileno()
-        try:
-            os.posix_fallocate(self.fd, 0, size)  # now, rather than SIGBUS when /dev/shm is full
-            memory = mmap.mmap(self.fd, size)
-        except OSError:
-            self._file.close()
-            raise
-        self.slots = np.frombuffer(memory, np.uint8).reshape(SLOTS, height, width, 3)
-
-    def close(self) -> None:
-        """No more publishers will start with it; ``slots`` stay valid. May be called twice."""
-        self._file.close()
-
-
-class _Publisher:
-    """The child process. ``ready``: it waits for a picture."""
-
-    def __init__(self, job: Job) -> None:
-        self.ready = False
-        self._timeout_s = job.timeout_s
-        self._complaints = tempfile.TemporaryFile()  # noqa: SIM115 - closed by ``end``
-        package = str(Path(__file__).parents[2])  # also when it is not installed
-        path = os.pathsep.join([package, *filter(None, [os.environ.get("PYTHONPATH")])])
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "streamsr.io.rtsp_publisher"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._complaints,
-            pass_fds=[job.memory_fd],
-            env={**os.environ, "PYTHONPATH": path},
-            start_new_session=True,  # Ctrl-C is for the parent, which then says goodbye in good order
-            text=True,
-        )
-        assert self._process.stdin is not None and self._process.stdout is not None
-        self._stdin: IO[str] = self._process.stdin
-        self.messages: IO[str] = self._process.stdout
-
-    @property
-    def process_id(self) -> int:
-        return self._process.pid
-
-    def start(self, job: Job) -> None:
-        self._write(job.line())
-
-    def send(self, command: dict[str, int | bool]) -> None:
-        """At most one line is on its way, so the pipe never blocks."""
-        self.ready = False
-        self._write(json.dumps(command) + "\n")
-
-    def kill(self) -> None:
-        self._process.kill()
-
-    def end(self, reason: str | None) -> str:
-        """Wait for the process, whose output has ended, and say why it did."""
-        try:
-            self._process.wait(KILLED_S)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-        with contextlib.suppress(BrokenPipeError):
-            self._stdin.close()
-        self.messages.close()
-        with self._complaints as complaints:
-            complaints.seek(0)
-            lines = complaints.read().decode(errors="replace").split("\n")
-        status = self._process.returncode
-        if reason is not None:
-            return reason
-        if status == -signal.SIGALRM:
-            return f"the server did not answer, or took nothing, for {self._timeout_s:g} s"
-        last = next((line for line in reversed(lines) if line.strip()), "no message")
-        return f"the publishing process ended with status {status}: {last.strip()}"
-
-    def _write(self, line: str) -> None:
-        with contextlib.suppress(BrokenPipeError):  # its end is noticed where its messages are read
-            self._stdin.write(line)
-            self._stdin.flush()

@@ -14,7 +14,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["BAND_SHARE", "KAPPA", "Guide", "Reading", "haar_bands", "haar_stack", "start_time", "template_mask", "true_reading"]
+from .network import zero
+
+__all__ = [
+    "BAND_SHARE",
+    "KAPPA",
+    "Guide",
+    "Reading",
+    "haar_bands",
+    "haar_stack",
+    "start_time",
+    "template_mask",
+    "true_reading",
+]
 
 KAPPA = 0.25  # noise scale of the process
 LOG_FLOOR = math.log(1e-3)  # an rms below a tenth of a grey level is as good as none
@@ -124,8 +136,7 @@ class Guide(nn.Module):
             nn.ReLU(),
         )
         self.read = nn.Sequential(nn.Linear(4 * width + 7 + 2, 4 * width), nn.ReLU(), nn.Linear(4 * width, 8))
-        nn.init.zeros_(self.read[-1].weight)
-        nn.init.zeros_(self.read[-1].bias)
+        zero(self.read[-1])
 
     def forward(self, x_in: Tensor, native: Tensor, mask: Tensor) -> Reading:
         """x_in (B, 3, S, S) in [-1, 1]; native (B,) log2(n / S); mask (B, 1, S/4, S/4) of the face."""
@@ -142,10 +153,9 @@ class Guide(nn.Module):
             share = torch.tensor(BAND_SHARE[:6], device=rms.device)
             energy = (rms[:, :6].square() * share).sum(1)
             present = (_log(rms) - _LOG_MEAN) / _LOG_SCALE
-        dtype = self.convs[0].weight.dtype
-        features = self.convs(torch.cat([grid, chroma], 1).to(dtype)).float().mean((2, 3))
+        features = self.convs(torch.cat([grid, chroma], 1)).float().mean((2, 3))
         size = torch.full_like(native, math.log2(x_in.shape[-1] / 256))
-        logs = self.read(torch.cat([features, present, native[:, None], size[:, None]], 1).to(dtype)).float()
+        logs = self.read(torch.cat([features, present, native[:, None], size[:, None]], 1)).float()
         logs = (logs * _LOG_SCALE + _LOG_MEAN).clamp(LOG_FLOOR, 1.0)
         return Reading(logs[:, :7], logs[:, 7]), energy
 

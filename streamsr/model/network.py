@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
@@ -17,7 +17,16 @@ from torch import Tensor, nn
 
 from ..errors import ModelError
 
-__all__ = ["GUIDE_OUTPUTS", "PRESETS", "Condition", "Memory", "Network", "NetworkConfig", "Prediction"]
+__all__ = [
+    "GUIDE_OUTPUTS",
+    "PRESETS",
+    "Condition",
+    "Memory",
+    "Network",
+    "NetworkConfig",
+    "Prediction",
+    "zero",
+]
 
 GUIDE_OUTPUTS = 8  # log sigma of seven Haar bands, and log sigma_y
 _FOURIER = 16
@@ -82,13 +91,18 @@ class Prediction(NamedTuple):
     features: Tensor
 
 
+def zero(module: nn.Module) -> None:
+    """Set every parameter of ``module`` to zero."""
+    for parameter in module.parameters():
+        nn.init.zeros_(parameter)
+
+
 class ResidualBlock(nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(width, width, 3, padding=1)
         self.conv2 = nn.Conv2d(width, width, 3, padding=1)
-        nn.init.zeros_(self.conv2.weight)
-        nn.init.zeros_(self.conv2.bias)
+        zero(self.conv2)
 
     def forward(self, x: Tensor) -> Tensor:
         return x + self.conv2(F.relu(self.conv1(x)))
@@ -166,7 +180,9 @@ class CoarsePort(nn.Module):
         self.enter_memory = nn.Conv2d(48 + c + 3 + 1, c, 3, padding=1, bias=False)
         self.leave = nn.Conv2d(c, 48 + 1, 3, padding=1)
 
-    def stem(self, x_t: Tensor, x_in: Tensor, y: Tensor, memory: Memory | None) -> tuple[Tensor, Tensor | None]:
+    def stem(
+        self, x_t: Tensor, x_in: Tensor, y: Tensor, memory: Memory | None
+    ) -> tuple[Tensor, Tensor | None]:
         x = self.enter(torch.cat([F.pixel_unshuffle(x_t, 4), F.pixel_unshuffle(x_in, 4), y], 1))
         if memory is not None:
             past = [F.pixel_unshuffle(memory.picture, 4), memory.features, memory.difference, memory.mask]
@@ -193,7 +209,9 @@ class FinePort(nn.Module):
         self.blocks = nn.Sequential(*(ResidualBlock(thin) for _ in range(config.fine_blocks)))
         self.leave = nn.Conv2d(thin, 48 + 1, 3, padding=1)
 
-    def stem(self, x_t: Tensor, x_in: Tensor, y: Tensor, memory: Memory | None) -> tuple[Tensor, Tensor | None]:
+    def stem(
+        self, x_t: Tensor, x_in: Tensor, y: Tensor, memory: Memory | None
+    ) -> tuple[Tensor, Tensor | None]:
         fine = self.enter(torch.cat([F.pixel_unshuffle(x_t, 4), F.pixel_unshuffle(x_in, 4)], 1))
         side = self.side(F.pixel_unshuffle(y, 2))
         if memory is not None:
@@ -224,14 +242,11 @@ class Network(nn.Module):
         inputs = 4 * _FOURIER + GUIDE_OUTPUTS + 2
         self.embed = nn.Sequential(nn.Linear(inputs, d), nn.SiLU(), nn.Linear(d, d), nn.SiLU())
         self.modulate = nn.Linear(d, 6 * d)
-        nn.init.zeros_(self.modulate.weight)
-        nn.init.zeros_(self.modulate.bias)
-        for port in self.ports.values():
-            nn.init.zeros_(port.leave.weight)
-            nn.init.zeros_(port.leave.bias)
-            for name, parameter in port.named_parameters():
-                if "memory" in name:  # a network without a past equals one that ignores it
-                    nn.init.zeros_(parameter)
+        zero(self.modulate)
+        for name, module in self.ports.named_modules():
+            # the residual starts at zero; a network without a past equals one that ignores it
+            if name.endswith("leave") or "memory" in name:
+                zero(module)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -258,8 +273,10 @@ class Network(nn.Module):
             raise ModelError(f"size must be 256 or 512, got {size}")
         token_px = size // self.config.grid * _PATCH
         if x_t.shape != x_in.shape or x_in.shape[2] % token_px or x_in.shape[3] % token_px:
-            raise ModelError(f"pictures must be equal and multiples of {token_px} px, got {tuple(x_in.shape)}")
-        port = self.ports[str(size)]
+            raise ModelError(
+                f"pictures must be equal and multiples of {token_px} px, got {tuple(x_in.shape)}"
+            )
+        port = cast("CoarsePort | FinePort", self.ports[str(size)])
         x_t, y = x_t.to(self.dtype), y.to(self.dtype)
         grid, skip = port.stem(x_t, x_in.to(self.dtype), y, memory)
         features = self.stem(grid)  # (B, c, grid, grid)

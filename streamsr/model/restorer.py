@@ -62,7 +62,8 @@ class GuideReading:
 
     def _reading(self) -> Reading:
         return Reading(
-            torch.from_numpy(self.log_bands)[None].float(), torch.tensor([self.log_sigma_y], dtype=torch.float32)
+            torch.from_numpy(self.log_bands)[None].float(),
+            torch.tensor([self.log_sigma_y], dtype=torch.float32),
         )
 
 
@@ -83,17 +84,27 @@ class Restorer:
     def __init__(self, weights: Weights, device: torch.device, dtype: torch.dtype = torch.bfloat16) -> None:
         self.device, self.dtype = device, dtype
         self.sha256, self.description = weights.sha256, weights.description
-        self._network = weights.network.to(device, dtype, memory_format=torch.channels_last)
+        self._network = weights.network.to(device, dtype).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._guide = weights.guide.to(device)
         self._noise: dict[tuple[int, int], Tensor] = {}
         self._masks = {size: template_mask(size // 4, device) for size in SIZES_PX}
         self._lock = threading.Lock()
 
     @classmethod
-    def load(cls, path: Path | None = None, *, device: str = "auto", dtype: torch.dtype = torch.bfloat16) -> Restorer:
+    def load(
+        cls, path: Path | None = None, *, device: str = "auto", dtype: torch.dtype = torch.bfloat16
+    ) -> Restorer:
         """The packaged weights, or those at ``path``. Raises ModelError, DeviceError."""
         chosen = choose_device(device)
         return cls(load_weights(path), chosen, dtype)
+
+    def warm_up(self) -> None:
+        """Run each size once: the first evaluation prepares kernels and takes several times as long."""
+        for size in SIZES_PX:
+            crop = Crop(
+                np.zeros((size, size, 3), np.uint8), np.zeros((size // 4, size // 4, 3), np.uint8), size / 2
+            )
+            self.restore([crop], self.guide([crop]))
 
     def residual_rms(self, size: int) -> float:
         """s_p: validation rms of A x_hat - A x at this size (FLAIR, Eq. 8)."""
@@ -120,7 +131,9 @@ class Restorer:
             raise ModelError(f"steps must be at least 1, got {steps}")
         size = crops[0].size
         if any(c.size != size for c in crops) or size not in SIZES_PX:
-            raise ModelError(f"crops must share one size of {SIZES_PX}, got {sorted({c.size for c in crops})}")
+            raise ModelError(
+                f"crops must share one size of {SIZES_PX}, got {sorted({c.size for c in crops})}"
+            )
         with self._lock, torch.inference_mode():
             x_in, y = self._pictures([c.x_in for c in crops]), self._pictures([c.y for c in crops])
             native = self._native(crops)

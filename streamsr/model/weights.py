@@ -16,7 +16,16 @@ from ..errors import ModelError
 from .guide import Guide
 from .network import PRESETS, Network
 
-__all__ = ["MANIFEST", "PACKAGED", "Description", "Weights", "load_weights", "packaged_path", "save_weights", "sha256_of"]
+__all__ = [
+    "MANIFEST",
+    "PACKAGED",
+    "Description",
+    "Weights",
+    "load_weights",
+    "packaged_path",
+    "save_weights",
+    "sha256_of",
+]
 
 PACKAGED = Path(__file__).parent / "packaged"
 MANIFEST = PACKAGED / "manifest.json"

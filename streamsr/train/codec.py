@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from fractions import Fraction
+from typing import cast
 
 import av
 import numpy as np
+from av.video.codeccontext import VideoCodecContext
 from av.video.reformatter import VideoReformatter
 
 from ..frame import Colour
@@ -28,7 +30,7 @@ def code_frames(frames: Sequence[np.ndarray], codec: str, quality: int) -> list[
     """
     height, width = frames[0].shape[:2]
     name = {"h264": "libx264", "vp8": "libvpx"}[codec]
-    encoder = av.CodecContext.create(name, "w")
+    encoder = cast(VideoCodecContext, av.CodecContext.create(name, "w"))
     encoder.width, encoder.height = width, height
     encoder.pix_fmt = "yuv420p"
     encoder.time_base = Fraction(1, 25)
@@ -41,7 +43,7 @@ def code_frames(frames: Sequence[np.ndarray], codec: str, quality: int) -> list[
     else:
         encoder.bit_rate = 20_000_000
         encoder.options = {"deadline": "realtime", "cpu-used": "8", "crf": str(quality), "lag-in-frames": "0"}
-    decoder = av.CodecContext.create("h264" if codec == "h264" else "vp8", "r")
+    decoder = cast(VideoCodecContext, av.CodecContext.create("h264" if codec == "h264" else "vp8", "r"))
     decoder.thread_count = 1
     decoded: list[np.ndarray] = []
     for index, image in enumerate([*frames, None]):
@@ -70,9 +72,7 @@ def pack_shelves(sides: Sequence[int], width: int) -> tuple[list[tuple[int, int]
     return places, y + shelf
 
 
-def code_views(
-    clips: Sequence[Sequence[np.ndarray]], codec: str, quality: int
-) -> list[list[np.ndarray]]:
+def code_views(clips: Sequence[Sequence[np.ndarray]], codec: str, quality: int) -> list[list[np.ndarray]]:
     """Code square views together. clips[i][k]: view i at time k, (side_i, side_i, 3) uint8 RGB."""
     sides = [clip[0].shape[0] for clip in clips]
     width = max(MIN_WIDTH_PX, max(sides) + max(sides) % 2)

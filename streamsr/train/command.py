@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import torch
-
 from ..errors import ConfigError
 from ..model.network import PRESETS
 from ..model.restorer import choose_device

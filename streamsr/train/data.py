@@ -103,9 +103,12 @@ def _vary(face: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         turn = cv2.getRotationMatrix2D(
             (size / 2, size / 2), float(rng.normal(0, 3)), float(np.exp(rng.normal(0.03, 0.05)))
         )
-        turn[:, 2] += rng.normal(0, 0.015 * size, 2)
+        turn[:, 2] = turn[:, 2] + rng.normal(0, 0.015 * size, 2)
         face = cv2.warpAffine(
-            np.ascontiguousarray(face), turn, (size, size), flags=cv2.INTER_CUBIC,
+            np.ascontiguousarray(face),
+            turn,
+            (size, size),
+            flags=cv2.INTER_CUBIC,
             borderMode=cv2.BORDER_REFLECT_101,
         )
     if rng.random() < 0.5:
@@ -150,9 +153,7 @@ class _Stream(IterableDataset[Batch]):
             )
 
 
-def _shared_codecs(
-    hows: list[Degradation], rng: np.random.Generator, most: int
-) -> list[Degradation]:
+def _shared_codecs(hows: list[Degradation], rng: np.random.Generator, most: int) -> list[Degradation]:
     """Let the coded samples of a batch use at most ``most`` different encoders: fewer, fuller frames."""
     choices = [h.coded for h in hows if h.coded][:most]
     return [replace(h, coded=choices[rng.integers(len(choices))]) if h.coded else h for h in hows]

@@ -118,7 +118,8 @@ def _expose(face: np.ndarray, how: Degradation, k: int) -> tuple[np.ndarray, np.
     """Blur, turn, shift and reduce one clean face; the view and its matrix to the template."""
     size = face.shape[0]
     if how.blur[0] > 0:
-        face = _blurred(face, *(s * size / 256 for s in how.blur[:2]), how.blur[2])
+        sigma_u, sigma_v, angle_deg = how.blur
+        face = _blurred(face, sigma_u * size / 256, sigma_v * size / 256, angle_deg)
     side = max(8, round(how.native * MARGIN))  # of the view, px
     reduce = size / how.native  # face px per view px
     centre = side / 2 - 0.5

@@ -23,7 +23,7 @@ from .validate import ValidationSet, validation_set
 
 __all__ = ["STAGES", "Run", "Stage", "train_stills"]
 
-CHECKPOINT_S = 300
+CHECKPOINT_S = 120
 LOG_STEPS = 100
 WARMUP_STEPS = 200
 GUIDE_WEIGHT = 0.02
@@ -63,7 +63,7 @@ class Run:
             if weights.description.preset != preset:
                 raise ConfigError(f"{begin.name} is of preset {weights.description.preset}, not {preset}")
             self.network, self.guide = weights.network.train(), weights.guide.train()
-        self.network.to(device, memory_format=torch.channels_last)
+        self.network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.guide.to(device)
         self.average = copy.deepcopy(self.network).eval(), copy.deepcopy(self.guide).eval()
         self.optimiser = torch.optim.AdamW(
@@ -71,7 +71,9 @@ class Run:
                 {"params": self.network.parameters(), "factor": 1.0},
                 {"params": self.guide.parameters(), "factor": 2.0},
             ],
-            betas=(0.9, 0.98), weight_decay=0.01, fused=True,
+            betas=(0.9, 0.98),
+            weight_decay=0.01,
+            fused=True,
         )
         self.stage = ""
         self.step, self.elapsed_s = 0, 0.0
@@ -94,7 +96,7 @@ class Run:
 
     def save(self) -> None:
         """Write the checkpoint; it is replaced whole."""
-        saved = {key: module.state_dict() for module, key in self._modules()}
+        saved: dict[str, object] = {key: module.state_dict() for module, key in self._modules()}
         saved |= {"optimiser": self.optimiser.state_dict()}
         saved |= {"stage": self.stage, "step": self.step, "elapsed_s": self.elapsed_s}
         partial = self.checkpoint.with_suffix(".partial")
@@ -112,7 +114,9 @@ class Run:
         return path
 
     def log(self, **row: object) -> None:
-        line = json.dumps({"stage": self.stage, "step": self.step, "minutes": round(self.elapsed_s / 60, 1), **row})
+        line = json.dumps(
+            {"stage": self.stage, "step": self.step, "minutes": round(self.elapsed_s / 60, 1), **row}
+        )
         with (self.folder / "log.jsonl").open("a") as file:
             file.write(line + "\n")
         print(line, flush=True)
@@ -133,8 +137,10 @@ class Run:
 
     def _modules(self) -> list[tuple[torch.nn.Module, str]]:
         return [
-            (self.network, "network"), (self.guide, "guide"),
-            (self.average[0], "network_average"), (self.average[1], "guide_average"),
+            (self.network, "network"),
+            (self.guide, "guide"),
+            (self.average[0], "network_average"),
+            (self.average[1], "guide_average"),
         ]
 
 
@@ -155,14 +161,20 @@ def train_stills(
             lesson = _Lesson(run, next(stream))
         restoring, guiding = _still_loss(run, stage, lesson, generator)
         progress = run.elapsed_s / (minutes * 60)
-        lr = stage.lr * min(1.0, (run.step + 1) / WARMUP_STEPS) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * progress)))
+        lr = (
+            stage.lr
+            * min(1.0, (run.step + 1) / WARMUP_STEPS)
+            * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * progress)))
+        )
         run.update(restoring + GUIDE_WEIGHT * guiding, lr, stage.ema)
         losses.append((float(restoring.detach()), float(guiding.detach())))
         now = time.monotonic()
         run.elapsed_s = now - begun
         if run.step % LOG_STEPS == 0:
             mean = torch.tensor(losses).mean(0)
-            run.log(loss=round(float(mean[0]), 5), guide=round(float(mean[1]) * stage.visits, 4), lr=round(lr, 6))
+            run.log(
+                loss=round(float(mean[0]), 5), guide=round(float(mean[1]) * stage.visits, 4), lr=round(lr, 6)
+            )
             losses.clear()
         if now - saved > CHECKPOINT_S:
             run.save()
@@ -246,9 +258,13 @@ def _validate(run: Run, sets: list[ValidationSet]) -> None:
     residual = {}
     for each in sets:
         scores = each.score(*run.average, run.device)
-        run.log(size=each.size, **{
-            name: {k: round(v, 4) for k, v in asdict(score).items()} | {"gain": round(score.output - score.bicubic, 3)}
-            for name, score in scores.items()
-        })
+        run.log(
+            size=each.size,
+            **{
+                name: {k: round(v, 4) for k, v in asdict(score).items()}
+                | {"gain": round(score.output - score.bicubic, 3)}
+                for name, score in scores.items()
+            },
+        )
         residual[str(each.size)] = sum(score.residual_rms for score in scores.values()) / len(scores)
     run.export(residual)

@@ -76,7 +76,18 @@ def validation_set(data: Path, cache: Path, size: int, count: int) -> Validation
     conditions = {}
     for name, (reduce, coded) in CONDITIONS.items():
         how = Degradation(
-            "clean", size / reduce, 0.0, (0.0, 0.0), (0.7, 0.4), (0.0, 0.0, 0.0), 0.0, 0.0, 0.0, False, None, coded
+            "clean",
+            size / reduce,
+            0.0,
+            (0.0, 0.0),
+            (0.7, 0.4),
+            (0.0, 0.0, 0.0),
+            0.0,
+            0.0,
+            0.0,
+            False,
+            None,
+            coded,
         )
         rng = np.random.default_rng(7)
         crops = [degrade_stills([face], [how], rng)[0] for face in faces]

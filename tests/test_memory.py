@@ -1,0 +1,57 @@
+import numpy as np
+import pytest
+
+from streamsr.memory import BYPASS_BELOW, RESUME_ABOVE, FaceMemory
+from streamsr.model.restorer import GuideReading
+
+SHARE = 0.25 * 3 + 0.0625 * 3  # of the six high bands
+
+
+def _reading(missing_share: float) -> GuideReading:
+    """A reading whose missing high-band energy is this share of what is there."""
+    present = 0.01
+    log_sigma = 0.5 * np.log(missing_share * present / SHARE)
+    return GuideReading(np.full(7, log_sigma, np.float32), -5.0, present)
+
+
+def test_the_share_is_missing_energy_over_present_energy() -> None:
+    assert _reading(0.3).missing_share == pytest.approx(0.3, rel=1e-3)
+
+
+def test_a_sharp_face_is_bypassed_from_its_first_frame() -> None:
+    memory = FaceMemory(1)
+    memory.observe(_reading(BYPASS_BELOW * 0.5))
+    assert memory.strength == 0
+
+
+def test_bypass_has_hysteresis_and_fades_over_five_frames() -> None:
+    memory = FaceMemory(1)
+    memory.observe(_reading(1.0))
+    assert memory.strength == 1
+    strengths = []
+    for _ in range(60):
+        memory.observe(_reading(BYPASS_BELOW * 0.5))
+        strengths.append(memory.strength)
+    fading = [s for s in strengths if 0 < s < 1]
+    assert np.allclose(fading, [0.8, 0.6, 0.4, 0.2])
+    assert strengths[-1] == 0
+    between = (BYPASS_BELOW + RESUME_ABOVE) / 2
+    for _ in range(60):
+        memory.observe(_reading(between))
+    assert memory.strength == 0  # between the two bounds nothing changes
+    for _ in range(60):
+        memory.observe(_reading(RESUME_ABOVE * 2))
+    assert memory.strength == 1
+
+
+def test_the_size_follows_the_output_but_not_its_jitter() -> None:
+    memory = FaceMemory(1)
+    assert memory.choose_size(285, 288) == 256
+    memory.observe(_reading(1.0))
+    memory.residual = np.zeros((256, 256, 3), np.float32)
+    assert memory.choose_size(300, 288) == 256
+    assert memory.residual is not None
+    assert memory.choose_size(310, 288) == 512
+    assert memory.residual is None  # of another size: nothing of it fits
+    assert memory.choose_size(280, 288) == 512
+    assert memory.choose_size(265, 288) == 256
