@@ -13,25 +13,36 @@ import cv2
 import numpy as np
 
 from ..frame import check_image
-from .alignment import TEMPLATE_PX, crop_aligned, invert, rescale_template, similarity
-from .landmarks import bounding_box, five_points, shape_change, yaw_degrees
-from .mesh import DETECTOR_PX, MESH_PX, FaceNetworks
+from .alignment import similarity
+from .landmarks import five_points, shape_change, yaw_degrees
+from .mesh import FaceNetworks
 from .regions import mesh_region, square_region, tile_around, tiles
+from .sighting import (
+    PRESENCE_MIN,
+    Sighting,
+    appearance,
+    credit,
+    distinct,
+    holds,
+    look,
+    normalised,
+    overlap,
+    smoothstep,
+)
 from .smoothing import SteadyFilter, from_pose, pose
 
 __all__ = ["MediaPipeTracker", "TrackedFace", "Tracker"]
 
-PRESENCE_MIN = 0.5  # of the mesh network's own score
 DETECTION_MIN = 0.4  # of the detector's score, for a face that is new
 CREDIT_NEW = 0.7  # of what the detector, asked again close by, makes of a mesh; junk gets 0
 CREDIT_MIN = 0.15  # the same, for a face that is tracked already
 TRIALS = 2  # further frames in which a face that turns up in mid-scene must convince the detector
 KEEP_LOST_S = 1.0  # a face that returns sooner, near where it was, keeps its identity
 SEARCH_EVERY_S = 0.2  # how often the detector looks for new faces while some are tracked
+SWEEP_EVERY_S = 0.5  # how often a cut may set it on the whole frame: a strobe is not a cut a frame
 CHECK_EVERY_S = 0.2  # how often it looks again at a tracked one
 BLEND_S = 5 / 30  # a full rise or fall of ``blend``
 SAME_LOOK = 0.55  # correlation of two looks of one person a frame apart: above 0.8
-SAME_FACE = 0.5  # two meshes nearer than this share of their width are of one face
 FRAME_CUT = 0.5  # correlation of two small frames below which the scene has changed
 MIN_SIDE_PX = 16  # of a frame that can hold a face
 
@@ -75,31 +86,9 @@ class Tracker(Protocol):
 
 
 @dataclass(slots=True)
-class _Sighting:
-    """A mesh found in the present frame.
-
-    landmarks: (478, 3) in frame px. look: a small normalised picture of the aligned face, flat.
-    credit in [0, 1]: what the detector makes of it; None where it was not asked.
-    """
-
-    landmarks: np.ndarray
-    presence: float
-    look: np.ndarray
-    credit: float | None = None
-    box: np.ndarray = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.box = bounding_box(self.landmarks)
-
-    @property
-    def centre(self) -> np.ndarray:
-        return self.box[:2] + self.box[2:] / 2
-
-
-@dataclass(slots=True)
 class _Track:
     track_id: int
-    seen: _Sighting
+    seen: Sighting
     seen_s: float
     filter: SteadyFilter = field(default_factory=SteadyFilter)
     blend: float = 0.0
@@ -135,8 +124,10 @@ class MediaPipeTracker:
         self._shape: tuple[int, ...] | None = None
         self._time_s = 0.0
         self._searched_s = 0.0
+        self._swept_s = float("-inf")
         self._turn = 0
         self._small: np.ndarray | None = None
+        self._asked = False
 
     def close(self) -> None:
         """Give everything back. May be called twice."""
@@ -157,79 +148,55 @@ class MediaPipeTracker:
         dt_s = 1 / 30 if first else float(np.clip(time_s - self._time_s, 1e-3, 1.0))
         self._shape, self._time_s = image.shape, time_s
         cut = self._scene_cut(image) or first
+        self._asked = False  # the detector, in this frame: once is enough while all goes well
 
         sightings = []
         for track in self._tracks:
             if not track.lost and (sighting := self._follow(image, track, dt_s)) is not None:
                 sightings.append(sighting)
-        sightings = _distinct(sightings)
+        sightings = distinct(sightings)
         if len(sightings) < self._max_faces:
-            sightings = self._search(image, sightings, everywhere=cut)
+            sweep = cut and time_s - self._swept_s >= SWEEP_EVERY_S
+            sightings = self._search(image, sightings, everywhere=sweep)
         self._assign(image, sightings, dt_s, cut)
-        self._tracks = [t for t in self._tracks if not t.lost or time_s - t.seen_s <= KEEP_LOST_S]
+        # what was lost while on trial was no face and is not waited for
+        self._tracks = [
+            t for t in self._tracks if not t.lost or (time_s - t.seen_s <= KEEP_LOST_S and not t.trials)
+        ]
         return [self._report(t) for t in self._tracks if not t.lost and not t.trials]
 
     def _scene_cut(self, image: np.ndarray) -> bool:
-        small = _normalised(cv2.resize(image, (32, 18), interpolation=cv2.INTER_AREA))
+        small = normalised(cv2.resize(image, (32, 18), interpolation=cv2.INTER_AREA))
         cut = self._small is not None and float(small @ self._small) < FRAME_CUT
         self._small = small
         return cut
 
-    def _follow(self, image: np.ndarray, track: _Track, dt_s: float) -> _Sighting | None:
+    def _follow(self, image: np.ndarray, track: _Track, dt_s: float) -> Sighting | None:
         """Look for ``track`` where it should be by now, and now and then ask the detector as well."""
         region = mesh_region(track.seen.landmarks)
         region[:, 2] -= region[:, :2] @ (track.expected(dt_s, 0.0) - track.seen.centre)
-        sighting = self._look(image, region)
-        if sighting is not None and (track.trials or self._time_s - track.checked_s >= CHECK_EVERY_S):
+        sighting = look(self._networks, image, region)
+        check_due = track.trials or self._time_s - track.checked_s >= CHECK_EVERY_S
+        if sighting is not None and check_due and not self._asked:
             track.checked_s = self._time_s
-            sighting.credit = self._credit(image, sighting)
+            self._asked = True
+            sighting.credit = credit(self._networks, image, sighting)
+            if track.trials and not holds(self._networks, image, sighting):
+                sighting.credit = 0.0
         return sighting
 
-    def _look(self, image: np.ndarray, region: np.ndarray) -> _Sighting | None:
-        """Run the mesh on a ``region``: a (2, 3) matrix from frame px to px of a 512-px square."""
-        crop = crop_aligned(image, region, MESH_PX)
-        points, presence = self._networks.mesh(crop)
-        if presence < PRESENCE_MIN:
-            return None
-        try:
-            to_template = similarity(five_points(points))
-        except ValueError:  # a mesh shrunk to a point is no face
-            return None
-        look = _appearance(crop, to_template)
-        to_frame = invert(rescale_template(region, MESH_PX))
-        landmarks = points.copy()
-        landmarks[:, :2] = points[:, :2] @ to_frame[:, :2].T + to_frame[:, 2]
-        landmarks[:, 2] *= np.sqrt(abs(np.linalg.det(to_frame[:, :2])))
-        return _Sighting(landmarks, presence, look)
-
-    def _credit(self, image: np.ndarray, sighting: _Sighting) -> float:
-        """What the detector makes of ``sighting``: its score, less where it puts the eyes elsewhere.
-
-        The mesh finds a face in anything face-like and behind anything; over clear faces the detector
-        scores above 0.7, over faces half hidden 0.1 to 0.6, over junk nothing.
-        """
-        region = mesh_region(sighting.landmarks) / 2  # 3 times the box
-        region[:, 2] += TEMPLATE_PX / 4 - 0.25
-        to_frame = invert(rescale_template(region, DETECTOR_PX))
-        eyes = np.stack([sighting.landmarks[c, :2].mean(0) for c in ([33, 133], [362, 263])])
-        credit = 0.0
-        for found in self._networks.detect(crop_aligned(image, region, DETECTOR_PX)):
-            gap = found.eyes @ to_frame[:, :2].T + to_frame[:, 2] - eyes
-            apart = float(np.linalg.norm(gap, axis=1).max() / sighting.box[2])
-            credit = max(credit, _smoothstep(0.2, 0.65, found.score) * (1 - _smoothstep(0.12, 0.3, apart)))
-        return credit
-
-    def _search(self, image: np.ndarray, found: list[_Sighting], everywhere: bool) -> list[_Sighting]:
+    def _search(self, image: np.ndarray, found: list[Sighting], everywhere: bool) -> list[Sighting]:
         """``found`` and the faces the detector sees besides, in the part of the frame whose turn it is."""
         parts = tiles(image.shape[1], image.shape[0])
-        lost = [t for t in self._tracks if t.lost or not any(_overlap(t.seen, s) for s in found)]
+        lost = [t for t in self._tracks if t.lost or not any(overlap(t.seen, s) for s in found)]
         if everywhere:
             due = parts
+            self._swept_s = self._time_s
         elif lost:
             turn, general = divmod(self._turn, 2)
             near = tile_around(lost[turn % len(lost)].seen.box, image.shape)
             due = [parts[turn % len(parts)] if general else near]
-        elif not found or self._time_s - self._searched_s >= SEARCH_EVERY_S:
+        elif not found or (not self._asked and self._time_s - self._searched_s >= SEARCH_EVERY_S):
             due = [parts[self._turn % len(parts)]]
         else:
             return found
@@ -246,17 +213,17 @@ class MediaPipeTracker:
                     continue
                 slope = detection.eyes[1] - detection.eyes[0]
                 angle = float(np.arctan2(slope[1], slope[0]))
-                sighting = self._look(image, square_region(centre, 1.5 * box[2:].max(), angle))
+                sighting = look(self._networks, image, square_region(centre, 1.5 * box[2:].max(), angle))
                 if sighting is not None:  # once more, from where the mesh itself sees the face
-                    sighting = self._look(image, mesh_region(sighting.landmarks))
+                    sighting = look(self._networks, image, mesh_region(sighting.landmarks))
                 if sighting is None:
                     continue
-                sighting.credit = self._credit(image, sighting)
-                if sighting.credit > CREDIT_NEW:
-                    found = _distinct([*found, sighting])
+                sighting.credit = credit(self._networks, image, sighting)
+                if sighting.credit > CREDIT_NEW and holds(self._networks, image, sighting):
+                    found = distinct([*found, sighting])
         return found
 
-    def _assign(self, image: np.ndarray, sightings: list[_Sighting], dt_s: float, cut: bool) -> None:
+    def _assign(self, image: np.ndarray, sightings: list[Sighting], dt_s: float, cut: bool) -> None:
         """Give every sighting to the track it continues, the surest pairs first, or to a new one."""
         pairs = []
         for track in self._tracks:
@@ -265,7 +232,7 @@ class MediaPipeTracker:
                 if cost is not None:
                     pairs.append((cost, track, sighting))
         pairs.sort(key=lambda pair: pair[0])
-        taken: list[_Sighting] = []
+        taken: list[Sighting] = []
         continued: list[_Track] = []
         for _, track, sighting in pairs:
             if any(t is track for t in continued) or any(s is sighting for s in taken):
@@ -288,7 +255,7 @@ class MediaPipeTracker:
             track.trials = 0 if cut else TRIALS
             self._judge(track, dt_s, at_once=cut)
 
-    def _mismatch(self, track: _Track, sighting: _Sighting, dt_s: float) -> float | None:
+    def _mismatch(self, track: _Track, sighting: Sighting, dt_s: float) -> float | None:
         """How badly ``sighting`` continues ``track``; None if it cannot."""
         away_s = self._time_s - track.seen_s
         width = max(track.seen.box[2], sighting.box[2])
@@ -300,7 +267,7 @@ class MediaPipeTracker:
             return None
         return distance + growth + (1 - alike)
 
-    def _update(self, track: _Track, sighting: _Sighting, dt_s: float) -> None:
+    def _update(self, track: _Track, sighting: Sighting, dt_s: float) -> None:
         track.fresh = track.lost or track.trials == 1
         if track.lost:
             track.lost = False
@@ -308,7 +275,7 @@ class MediaPipeTracker:
             track.filter.reset()
         else:
             change = shape_change(track.seen.landmarks, sighting.landmarks)
-            track.steadiness += 0.3 * (1 - _smoothstep(0.03, 0.08, change) - track.steadiness)
+            track.steadiness += 0.3 * (1 - smoothstep(0.03, 0.08, change) - track.steadiness)
         track.filter.update(pose(similarity(five_points(sighting.landmarks))), dt_s)
         track.seen, track.seen_s = sighting, self._time_s
         if sighting.credit is not None:
@@ -326,13 +293,13 @@ class MediaPipeTracker:
         matrix = from_pose(track.filter.predict(dt_s))
         track.fresh = False
         track.blend -= dt_s / BLEND_S
-        if track.blend <= 0 or float(_appearance(image, matrix) @ track.seen.look) < SAME_LOOK:
+        if track.blend <= 0 or float(appearance(image, matrix) @ track.seen.look) < SAME_LOOK:
             track.lost, track.blend = True, 0.0
             return
         track.filter.coast(dt_s)
         track.confidence = 0.0
         landmarks = track.seen.landmarks + np.array([shift[0], shift[1], 0.0])
-        track.seen = _Sighting(landmarks, 0.0, track.seen.look)
+        track.seen = Sighting(landmarks, 0.0, track.seen.look)
 
     def _judge(self, track: _Track, dt_s: float, at_once: bool = False) -> None:
         """Set ``confidence`` and let ``blend`` follow it, at its own pace."""
@@ -341,11 +308,11 @@ class MediaPipeTracker:
         x, y = track.seen.landmarks[:468, 0], track.seen.landmarks[:468, 1]
         inside = float(((x >= -0.5) & (x <= width - 0.5) & (y >= -0.5) & (y <= height - 0.5)).mean())
         track.confidence = (
-            _smoothstep(PRESENCE_MIN, 0.95, track.seen.presence)
-            * (1 - _smoothstep(45, 65, abs(yaw_degrees(track.seen.landmarks))))
-            * _smoothstep(0.4, 0.8, inside)
+            smoothstep(PRESENCE_MIN, 0.95, track.seen.presence)
+            * (1 - smoothstep(45, 65, abs(yaw_degrees(track.seen.landmarks))))
+            * smoothstep(0.4, 0.8, inside)
             * track.steadiness
-            * _smoothstep(CREDIT_MIN, 0.6, track.credit)
+            * smoothstep(CREDIT_MIN, 0.6, track.credit)
         )
         step = 1.0 if at_once else 0.0 if track.trials else dt_s / BLEND_S
         track.blend += float(np.clip(track.confidence - track.blend, -step, step))
@@ -366,36 +333,3 @@ class MediaPipeTracker:
             yaw_deg=yaw_degrees(track.seen.landmarks),
             fresh=track.fresh,
         )
-
-
-def _appearance(image: np.ndarray, matrix: np.ndarray) -> np.ndarray:
-    """The inner part of the face that ``matrix`` aligns, 18 px wide, normalised and flat."""
-    return _normalised(crop_aligned(image, matrix, 24)[3:-3, 3:-3])
-
-
-def _normalised(picture: np.ndarray) -> np.ndarray:
-    """Flat, without mean, of length 1 (or 0 where it is even): a scalar product is a correlation."""
-    flat = picture.astype(np.float32).ravel()
-    flat -= flat.mean()
-    length = float(np.linalg.norm(flat))
-    # below one grey level of contrast there is nothing but noise to compare
-    return flat / length if length > np.sqrt(flat.size) else np.zeros_like(flat)
-
-
-def _overlap(a: _Sighting, b: _Sighting) -> bool:
-    gap = float(np.linalg.norm(a.centre - b.centre))
-    return gap < SAME_FACE * max(a.box[2], b.box[2])
-
-
-def _distinct(sightings: list[_Sighting]) -> list[_Sighting]:
-    """One sighting of each face: of two that overlap, the one with the higher presence, then the first."""
-    kept: list[_Sighting] = []
-    for sighting in sorted(sightings, key=lambda s: -s.presence):
-        if not any(_overlap(sighting, other) for other in kept):
-            kept.append(sighting)
-    return kept
-
-
-def _smoothstep(low: float, high: float, value: float) -> float:
-    t = min(max((value - low) / (high - low), 0.0), 1.0)
-    return t * t * (3 - 2 * t)

@@ -290,7 +290,10 @@ class RtspSink:
             slots=SLOTS,
             timeout_s=self._stall_timeout_s,
         )
-        publisher = Publisher(job)
+        try:
+            publisher = Publisher(job)
+        except OSError as error:
+            return f"the publishing process cannot be started: {error.strerror}"
         reason: str | None = None
         try:
             with self._changed:

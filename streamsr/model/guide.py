@@ -71,37 +71,54 @@ def start_time(sigma: Tensor) -> Tensor:
     return sigma / (KAPPA + sigma)
 
 
-def _haar(x: Tensor) -> tuple[Tensor, Tensor]:
-    """One orthonormal level: (B, C, H, W) -> low (B, C, H/2, W/2), high (B, 3, C, H/2, W/2)."""
-    a, b, c, d = x[..., ::2, ::2], x[..., ::2, 1::2], x[..., 1::2, ::2], x[..., 1::2, 1::2]
-    low = (a + b + c + d) / 2
-    high = torch.stack([(a + b - c - d) / 2, (a - b + c - d) / 2, (a - b - c + d) / 2], 1)
-    return low, high
-
-
 def haar_bands(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Two-level orthonormal Haar transform of (B, C, H, W), H and W multiples of 4.
 
     Returns high1 (B, 3, C, H/2, W/2), high2 (B, 3, C, H/4, W/4), low2 (B, C, H/4, W/4).
     """
-    low1, high1 = _haar(x)
-    low2, high2 = _haar(low1)
-    return high1, high2, low2
+    b, c, h, w = x.shape
+    stack = haar_stack(x).view(b, 16, c, h // 4, w // 4).transpose(1, 2)  # (B, C, 16, H/4, W/4)
+    high1 = F.pixel_shuffle(stack[:, :, :12], 2).transpose(1, 2)
+    return high1, stack[:, :, 12:15].transpose(1, 2), stack[:, :, 15]
 
 
 def haar_stack(x: Tensor) -> Tensor:
-    """The bands of haar_bands side by side on the S/4 grid: (B, 16 C, H/4, W/4)."""
-    high1, high2, low2 = haar_bands(x)
-    return torch.cat([F.pixel_unshuffle(high1.flatten(1, 2), 2), high2.flatten(1, 2), low2], 1)
+    """The seven bands side by side on the S/4 grid: (B, 16 C, H/4, W/4), the channel c last.
+
+    Twelve parts of the level-1 high bands (band, then position in the 2 x 2), three level-2 high bands,
+    the low band. Both levels at once are one convolution with 4 x 4 kernels and stride 4.
+    """
+    b, c, h, w = x.shape
+    kernels = _HAAR.to(x.device, x.dtype)
+    out = F.conv2d(x.reshape(b * c, 1, h, w), kernels, stride=4)  # (B C, 16, H/4, W/4)
+    return out.view(b, c, 16, h // 4, w // 4).transpose(1, 2).reshape(b, 16 * c, h // 4, w // 4)
+
+
+def _haar_kernels() -> Tensor:
+    """(16, 1, 4, 4): level 1 at the four positions, then level 2."""
+    signs = torch.tensor(
+        [[[1, 1], [-1, -1]], [[1, -1], [1, -1]], [[1, -1], [-1, 1]], [[1, 1], [1, 1]]]
+    ).float()
+    kernels = torch.zeros(16, 1, 4, 4)
+    for band in range(3):
+        for position in range(4):
+            top, left = 2 * (position // 2), 2 * (position % 2)
+            kernels[4 * band + position, 0, top : top + 2, left : left + 2] = signs[band] / 2
+    for band in range(4):
+        kernels[12 + band, 0] = torch.kron(signs[band], torch.ones(2, 2)) / 4
+    return kernels
+
+
+_HAAR = _haar_kernels()
 
 
 def band_rms(x: Tensor, mask: Tensor) -> Tensor:
     """(B, 7) rms of the seven bands of x (B, C, H, W) under mask (B, 1, H/4, W/4)."""
-    high1, high2, low2 = haar_bands(x)
-    high1 = F.avg_pool2d(high1.square().mean(2), 2)  # (B, 3, H/4, W/4)
-    energy = torch.cat([high1, high2.square().mean(2), low2.square().mean(1, keepdim=True)], 1)
-    weight = mask / mask.sum((2, 3), keepdim=True).clamp_min(1e-6)
-    return (energy * weight).sum((2, 3)).clamp_min(0).sqrt()
+    b, c, h, w = x.shape
+    energy = haar_stack(x).square_().view(b, 16, c, h // 4, w // 4)
+    weight = (mask / mask.sum((2, 3), keepdim=True).clamp_min(1e-6)).expand(b, 1, -1, -1)
+    each = torch.einsum("bkcn,bn->bk", energy.flatten(3), weight.flatten(1)) / c  # (B, 16)
+    return torch.cat([each[:, :12].view(b, 3, 4).mean(2), each[:, 12:]], 1).clamp_min(0).sqrt()
 
 
 def true_reading(x: Tensor, x_in: Tensor, y: Tensor, mask: Tensor) -> Reading:

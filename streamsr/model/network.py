@@ -170,6 +170,23 @@ class Trunk(nn.Module):
         return F.pixel_shuffle(grid, _PATCH)  # (B, width, grid, grid)
 
 
+class Deconvolution(nn.Module):
+    """A linear filter from x_in straight to the residual, each output under a gain set by the condition.
+
+    Undoing blur is mostly linear, and a linear path learns it long before the rest does.
+    """
+
+    def __init__(self, token_width: int) -> None:
+        super().__init__()
+        self.filter = nn.Conv2d(48, 48, 3, padding=1)
+        self.gain = nn.Linear(token_width, 48)
+        zero(self.filter)
+        zero(self.gain)
+
+    def forward(self, grid: Tensor, told: Tensor) -> Tensor:
+        return self.filter(grid) * (1 + self.gain(told))[:, :, None, None]  # (B, 48, S/4, S/4)
+
+
 class CoarsePort(nn.Module):
     """The way of S = 256 into and out of the body: its pixels unshuffled by 4 are the grid."""
 
@@ -179,11 +196,12 @@ class CoarsePort(nn.Module):
         self.enter = nn.Conv2d(48 + 48 + 3, c, 3, padding=1)
         self.enter_memory = nn.Conv2d(48 + c + 3 + 1, c, 3, padding=1, bias=False)
         self.leave = nn.Conv2d(c, 48 + 1, 3, padding=1)
+        self.direct = Deconvolution(config.token_width)
 
     def stem(
         self, x_t: Tensor, x_in: Tensor, y: Tensor, memory: Memory | None
     ) -> tuple[Tensor, Tensor | None]:
-        x = self.enter(torch.cat([F.pixel_unshuffle(x_t, 4), F.pixel_unshuffle(x_in, 4), y], 1))
+        x = self.enter(torch.cat([x_t, x_in, y], 1))
         if memory is not None:
             past = [F.pixel_unshuffle(memory.picture, 4), memory.features, memory.difference, memory.mask]
             x = x + self.enter_memory(torch.cat(past, 1))
@@ -208,11 +226,12 @@ class FinePort(nn.Module):
         self.fuse = nn.Conv2d(2 * thin, thin, 1)
         self.blocks = nn.Sequential(*(ResidualBlock(thin) for _ in range(config.fine_blocks)))
         self.leave = nn.Conv2d(thin, 48 + 1, 3, padding=1)
+        self.direct = Deconvolution(config.token_width)
 
     def stem(
         self, x_t: Tensor, x_in: Tensor, y: Tensor, memory: Memory | None
     ) -> tuple[Tensor, Tensor | None]:
-        fine = self.enter(torch.cat([F.pixel_unshuffle(x_t, 4), F.pixel_unshuffle(x_in, 4)], 1))
+        fine = self.enter(torch.cat([x_t, x_in], 1))
         side = self.side(F.pixel_unshuffle(y, 2))
         if memory is not None:
             fine = fine + self.enter_memory(F.pixel_unshuffle(memory.picture, 4))
@@ -277,22 +296,25 @@ class Network(nn.Module):
                 f"pictures must be equal and multiples of {token_px} px, got {tuple(x_in.shape)}"
             )
         port = cast("CoarsePort | FinePort", self.ports[str(size)])
-        x_t, y = x_t.to(self.dtype), y.to(self.dtype)
-        grid, skip = port.stem(x_t, x_in.to(self.dtype), y, memory)
-        features = self.stem(grid)  # (B, c, grid, grid)
-        trunk = self.trunk(features, self._modulation(condition), window)
+        grid_t, grid_in = (F.pixel_unshuffle(v.to(self.dtype), 4) for v in (x_t, x_in))  # (B, 48, S/4, S/4)
+        told, modulation = self._conditioned(condition)
+        entered, skip = port.stem(grid_t, grid_in, y.to(self.dtype), memory)
+        features = self.stem(entered)  # (B, c, grid, grid)
+        trunk = self.trunk(features, modulation, window)
         body = self.tail(self.fuse(torch.cat([trunk, features], 1)))
         out = port.head(body, skip).float()  # (B, 49, S/4, S/4)
-        x_hat = x_in.float() + F.pixel_shuffle(out[:, :48], 4)
+        residual = out[:, :48] + port.direct(grid_in, told).float()
+        x_hat = x_in.float() + F.pixel_shuffle(residual, 4)
         gain = F.interpolate(out[:, 48:], scale_factor=4.0, mode="nearest")
         return Prediction(x_hat, gain, features)
 
-    def _modulation(self, condition: Condition) -> Tensor:
+    def _conditioned(self, condition: Condition) -> tuple[Tensor, Tensor]:
+        """The embedded condition (B, d) and the trunk's modulation (B, 6, d)."""
         t, t0, guide, native, level = condition
         scalars = torch.stack([native, level], 1)
         inputs = torch.cat([_fourier(t), _fourier(t0), guide, scalars], 1).to(self.dtype)
-        d = self.config.token_width
-        return self.modulate(self.embed(inputs)).view(-1, 6, d)
+        told = self.embed(inputs)
+        return told, self.modulate(told).view(-1, 6, self.config.token_width)
 
 
 def _fourier(t: Tensor) -> Tensor:
