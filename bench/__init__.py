@@ -12,4 +12,5 @@ __all__ = ["BENCHMARKS"]
 BENCHMARKS = {
     "quality": "streamsr.bench.quality",
     "throughput": "streamsr.bench.throughput",
+    "tracking": "streamsr.bench.tracking",
 }

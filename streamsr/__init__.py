@@ -9,7 +9,7 @@
 #       <- io          where frames come from and go to            (av)
 #       <- face        tracking, alignment, mask, composite        (numpy, mediapipe)
 #       <- kernels <- model    the network, its guide and weights  (torch)
-#   face, model <- enhancer    Frame -> faces -> model -> composite
+#   face, model <- aligner, memory <- enhancer    Frame -> faces -> model -> composite
 #   io, channel, stats <- pipeline    source -> enhancer -> sink
 #   all of these <- bench <- train;   <- demo, doctor;   all <- cli
 

@@ -17,7 +17,7 @@ from typing import Annotated, Literal
 import typer
 
 from .bench import BENCHMARKS
-from .errors import StreamSRError
+from .errors import StreamSRError, redact
 from .version import __version__
 
 __all__ = ["app", "main"]
@@ -52,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _refused(message: str) -> int:
-    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    print(f"error: {redact(' '.join(message.split()))}", file=sys.stderr)
     return 2
 
 

@@ -6,16 +6,18 @@ import asyncio
 import contextlib
 import os
 import signal
+import sys
 from pathlib import Path
 
 from rich.console import Console
 
 from . import loop
 from .console import RunDisplay, summary
-from .errors import ConfigError, SinkError, SourceError, redact
+from .errors import ConfigError, SinkError, SourceError, StreamSRError, redact
+from .frame import Source
 from .io import open_source
 from .pipeline import Pipeline
-from .run_report import RunReport
+from .run_report import RunReport, versions
 
 __all__ = ["Interrupted", "run"]
 
@@ -46,7 +48,8 @@ def run(
     rtsp_transport: str | None,
     duration_s: float | None,
 ) -> RunReport:
-    """Run until the source ends, the time is over or a signal comes. Prints one line about the output.
+    """Run until the source ends, the time is over or a signal comes. Prints one line about the output,
+    and one on stderr for each warning.
 
     Live: the first SIGINT or SIGTERM, and ``duration_s``, finish the output. A file, or a second
     signal: Interrupted, nothing is left. report_path: written whatever the end, once the options hold.
@@ -58,14 +61,20 @@ def run(
     if duration_s is not None and not source.live:
         raise ConfigError(f"--duration is for live sources (rtsp://, camera), got {redact(source_url)}")
     if report_path is not None:
-        _check_report_path(report_path)
+        _check_report_path(report_path, (source_url, sink_url))
     from .enhancer import Enhancer  # torch loads here
 
+    try:
+        enhancer = Enhancer(device=device)
+    except StreamSRError as error:
+        if report_path is not None:
+            _save(_not_begun(source, sink_url, scale, error), report_path)
+        raise
     with RunDisplay(Console(stderr=True), source.live) as display:
         pipeline = Pipeline(
             source,
             sink_url,
-            Enhancer(device=device),
+            enhancer,
             scale=scale,
             fidelity=fidelity,
             steps=steps,
@@ -81,13 +90,29 @@ def run(
             if report_path is not None:
                 _save(pipeline.report(), report_path)
     Console().print(summary(report), markup=False, highlight=False, soft_wrap=True)
+    for warning in report.warnings:
+        print(f"warning: {warning}", file=sys.stderr)
     return report
 
 
-def _check_report_path(path: Path) -> None:
-    """Find out what cannot be written before anything long is done."""
+def _check_report_path(path: Path, others: tuple[str, str]) -> None:
+    """Find out what cannot be written, or must not be, before anything long is done."""
     if path.is_dir() or not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
         raise ConfigError(f"--report must name a file in a writable folder, got {path}")
+    if os.path.realpath(path) in map(os.path.realpath, others):
+        raise ConfigError(f"--report must not be the source or the output, got {path}")
+
+
+def _not_begun(source: Source, sink_url: str, scale: int, error: StreamSRError) -> RunReport:
+    return RunReport(
+        source=source.url,
+        sink=redact(sink_url),
+        live=source.live,
+        status="failed",
+        error=str(error),
+        scale=scale,
+        versions=versions(),
+    )
 
 
 def _save(report: RunReport, path: Path) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Literal
@@ -13,39 +12,23 @@ from typing import Literal
 import numpy as np
 import torch
 
+from .aligner import AlignedFace, Aligner, Tracked
 from .clock import MONOTONIC, NS_PER_MS, Clock
-from .errors import ConfigError, FrameError
-from .face.alignment import crop_aligned, native_side
+from .errors import ConfigError
 from .face.composite import Paste, certificate, paste, upscale
 from .face.mask import face_mask
-from .face.tracker import MediaPipeTracker, TrackedFace, Tracker
+from .face.tracker import MediaPipeTracker, Tracker
 from .fit import SCALES
-from .frame import MAX_SIDE_PX, Frame, check_image
+from .frame import Frame
 from .ladder import Ladder, Rung
 from .memory import FaceMemory
 from .model.restorer import Crop, Restorer
 from .model.sampler import step_count
 from .report import Certificate, FaceReport, FrameReport, Outcome
 
-__all__ = ["SMALLEST_FACE_PX", "Enhancer", "Session", "Tracked"]
+__all__ = ["Enhancer", "Session"]
 
-SMALLEST_FACE_PX = 24  # of width; a smaller face is nobody: it is upscaled and never repainted
-COARSE_MOST_PX = 288  # a crop up to this side in the output frame is restored at S = 256, else 512
 DEFAULT_FIDELITY = 0.4
-
-
-@dataclass(frozen=True, slots=True)
-class Tracked:
-    """A frame and its faces, on their way from the tracker's thread to the model's.
-
-    epochs: how often each face's identity has begun anew. It travels with every frame, because a live
-    stream may drop the one frame in which it changed.
-    """
-
-    frame: Frame
-    faces: tuple[TrackedFace, ...]
-    epochs: tuple[int, ...]
-    track_ms: float
 
 
 class Enhancer:
@@ -122,8 +105,8 @@ class Session:
             raise ConfigError(f'steps must be "auto" or in 1..64, got {steps}')
         self._restorer, self._clock = restorer, clock
         self.scale, self.fidelity, self.steps, self.seed = scale, fidelity, steps, seed
-        self._tracker = tracker
-        self._epochs: dict[int, int] = {}
+        self._aligner = Aligner(tracker, scale)
+        self._scene = 0
         self._memories: dict[int, FaceMemory] = {}
         self._ladder = Ladder()
         self._index = 0
@@ -143,29 +126,14 @@ class Session:
         return out.image, report
 
     def track(self, frame: Frame) -> Tracked:
-        """Find the faces. Raises FrameError for a picture that is none, or too large at this scale."""
-        check_image(frame.image, "frame")
-        largest = self.scale * max(frame.width, frame.height)
-        if largest > MAX_SIDE_PX:
-            raise FrameError(
-                f"output side must be at most {MAX_SIDE_PX} px, got {largest}: use a smaller --scale"
-            )
-        began = time.perf_counter()
-        if frame.discontinuity:
-            self._tracker.reset()
-        faces = tuple(self._tracker.track(frame.image, frame.time_s))
-        for face in faces:
-            if face.fresh:
-                self._epochs[face.track_id] = self._epochs.get(face.track_id, 0) + 1
-        epochs = tuple(self._epochs.setdefault(face.track_id, 1) for face in faces)
-        return Tracked(frame, faces, epochs, (time.perf_counter() - began) * 1e3)
+        """Find the faces and cut them out. Raises FrameError for a picture that is none, or too large."""
+        return self._aligner.look(frame)
 
     def enhance(self, tracked: Tracked, deadline_ns: int | None = None) -> tuple[Frame, FrameReport]:
         """The output frame. deadline_ns: when it ought to be done, on the session's clock; None: no hurry."""
-        watch = _Stopwatch({"track": tracked.track_ms})
+        watch = _Stopwatch(dict(tracked.stage_ms))
         camera = tracked.frame.image
         jobs, reset = self._admit(tracked)
-        watch.lap("align")
         self._ask_guide([job for job in jobs if job.wanted])
         watch.lap("guide")
         self._restore([job for job in jobs if job.wanted], deadline_ns)
@@ -179,34 +147,27 @@ class Session:
     def close(self) -> None:
         """Give the tracker back. May be called twice."""
         if not self._closed:
-            self._tracker.close()
+            self._aligner.close()
         self._closed = True
 
     def _admit(self, tracked: Tracked) -> tuple[list[_Job], bool]:
-        """One job a face: its memory found or begun, its crops cut."""
-        self._forget({face.track_id for face in tracked.faces}, tracked.frame.index)
-        jobs, reset = [], False
-        for face, epoch in zip(tracked.faces, tracked.epochs, strict=True):
-            memory = self._memories.get(face.track_id)
-            if memory is None or memory.epoch != epoch:
+        """One job a face, with what is remembered of it; and whether anything was forgotten."""
+        reset = False
+        if tracked.scene != self._scene:
+            reset = bool(self._memories)
+            self._memories.clear()
+            self._scene = tracked.scene
+        index = tracked.frame.index
+        self._forget({aligned.face.track_id for aligned in tracked.faces}, index)
+        jobs = []
+        for aligned in tracked.faces:
+            memory = self._memories.get(aligned.face.track_id)
+            if memory is None or memory.key != (aligned.epoch, aligned.size):
                 reset |= memory is not None
-                memory = self._memories[face.track_id] = FaceMemory(epoch)
-            memory.seen_index = tracked.frame.index
-            native = native_side(face.matrix)
-            size = memory.choose_size(native * self.scale, COARSE_MOST_PX)
-            job = _Job(face, memory, size, native)
-            if face.roi_px[2] < SMALLEST_FACE_PX:
-                job.outcome = Outcome.TOO_SMALL
-            elif face.blend <= 0:
-                job.outcome = Outcome.UNSURE
-            else:
-                image = tracked.frame.image
-                job.crop = Crop(
-                    crop_aligned(image, face.matrix, size),
-                    crop_aligned(image, face.matrix, size // 4),
-                    native,
-                )
-            jobs.append(job)
+                memory = FaceMemory((aligned.epoch, aligned.size))
+                self._memories[aligned.face.track_id] = memory
+            memory.seen_index = index
+            jobs.append(_Job(aligned, memory))
         return jobs, reset
 
     def _ask_guide(self, jobs: list[_Job]) -> None:
@@ -275,10 +236,10 @@ class Session:
 class _Job:
     """What becomes of one face in one frame."""
 
-    def __init__(self, face: TrackedFace, memory: FaceMemory, size: int, native_px: float) -> None:
-        self.face, self.memory, self.size, self.native_px = face, memory, size, native_px
-        self.outcome: Outcome | None = None
-        self.crop: Crop | None = None
+    def __init__(self, aligned: AlignedFace, memory: FaceMemory) -> None:
+        self.face, self.crop, self.size = aligned.face, aligned.crop, aligned.size
+        self.native_px, self.outcome = aligned.native_px, aligned.outcome
+        self.memory = memory
         self.residual: np.ndarray | None = None
         self.nfe = 0
 
@@ -297,7 +258,7 @@ class _Job:
 
     def reuse(self, *, allowed: bool) -> None:
         """A lower rung: the cached detail if there is any and it may be used."""
-        if allowed and self.memory.residual is not None and self.memory.residual.shape[0] == self.size:
+        if allowed and self.memory.residual is not None:
             self.residual, self.outcome = self.memory.residual, Outcome.CACHED
         else:
             self.outcome = Outcome.SKIPPED

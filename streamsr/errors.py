@@ -30,12 +30,15 @@ __all__ = [
     "redact",
 ]
 
-_USERINFO = re.compile(r"(?P<scheme>[a-zA-Z][a-zA-Z0-9+.-]*://)(?P<userinfo>[^/?#\s]*)@")
+# up to the last @: who types a password with a "/" in it has no URL, but still has a secret
+_USERINFO = re.compile(r"(?P<scheme>[a-zA-Z][a-zA-Z0-9+.-]*://)\S*@")
+_QUERY = re.compile(r"(?i)(?<=[?&])((?:user|pass|pwd|auth|token|key|secret)[^=&\s]*)=(?!\*\*\*)[^&#\s]*")
 
 
 def redact(text: str) -> str:
-    """Replace the ``user:password@`` of every URL in ``text`` by ``***@``."""
-    return _USERINFO.sub(r"\g<scheme>***@", text)
+    """Replace the ``user:password@`` of every URL in ``text`` by ``***@``, and of its query what some
+    cameras take there instead (``?user=ann&password=s3cret``)."""
+    return _QUERY.sub(r"\1=***", _USERINFO.sub(r"\g<scheme>***@", text))
 
 
 class StreamSRError(Exception):
@@ -53,6 +56,10 @@ class _UrlError(StreamSRError):
     def __init__(self, message: str, url: str) -> None:
         super().__init__(message)
         self.url = redact(url)
+
+    def __str__(self) -> str:
+        text = super().__str__()
+        return text if self.url in text else f"{self.url}: {text}"
 
 
 class SourceError(_UrlError):

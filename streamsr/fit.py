@@ -11,17 +11,18 @@ from .frame import MAX_SIDE_PX, StreamInfo
 __all__ = ["SCALES", "fit_image", "output_px"]
 
 SCALES = (1, 2, 4, 8)
+MAX_PX = 2**28  # of a picture and a border of 64 px around it: FFmpeg holds no larger one
 SAME_ASPECT = 0.01  # sides that differ by less than this are rounding, not another aspect
 
 
 def output_px(info: StreamInfo, scale: int) -> tuple[int, int]:
     """(width, height) of the output. Raises ConfigError where it is too large."""
     width, height = info.width * scale, info.height * scale
+    gives = f"{info.width}x{info.height} at scale {scale} gives {width}x{height}"
     if max(width, height) > MAX_SIDE_PX:
-        raise ConfigError(
-            f"{info.width}x{info.height} at scale {scale} gives {width}x{height}, "
-            f"more than {MAX_SIDE_PX} px: choose a smaller --scale"
-        )
+        raise ConfigError(f"{gives}, more than {MAX_SIDE_PX} px: choose a smaller --scale")
+    if (width + 128) * (height + 128) >= MAX_PX:
+        raise ConfigError(f"{gives}, more than a video can hold: choose a smaller --scale")
     return width, height
 
 

@@ -102,6 +102,7 @@ class Source(Protocol):
 
     url: str  # as shown to users: without credentials
     live: bool  # live: the newest frame wins; otherwise nothing may be lost
+    # ``warnings``, a list of lines, where there is one: what went wrong without ending the stream
 
     def open(self) -> StreamInfo:
         """Block until the first picture is known. Raises SourceError."""
@@ -124,6 +125,7 @@ class Sink(Protocol):
     """Where frames go. All methods are called on one owned thread."""
 
     url: str
+    # ``warnings``: as of a source
 
     def open(self, info: StreamInfo) -> None:
         """``info`` describes the pictures to come, at the output size. Raises SinkError."""

@@ -13,37 +13,27 @@ __all__ = ["FaceMemory"]
 GUIDE_SMOOTHING = 0.8  # EMA of the guide's logs
 BYPASS_BELOW, RESUME_ABOVE = 0.05, 0.08  # missing high-band energy over what is there
 FADE_FRAMES = 5
-SIZE_HYSTERESIS = 0.06
 
 
 class FaceMemory:
-    """Begins anew with every ``epoch`` of a face: scene cut, lost track, reconnect, change of resolution.
+    """Begins anew with every ``key``, that is epoch (lost track, scene cut, reconnect) and size S.
 
     reading: the guide's, smoothed. strength: of the effect, 0 (bypassed) to 1, cross-faded. residual:
     the last restored one, (S, S, 3) float32 in face coordinates.
     """
 
-    def __init__(self, epoch: int) -> None:
-        self.epoch = epoch
+    def __init__(self, key: tuple[int, int]) -> None:
+        self.key = key
         self.seen_index = 0
         self.residual: np.ndarray | None = None
         self.strength = 1.0
         self._reading: GuideReading | None = None
         self._bypass = False
-        self._size = 0
 
     @property
     def reading(self) -> GuideReading:
         assert self._reading is not None, "observe() comes first"
         return self._reading
-
-    def choose_size(self, output_side_px: float, coarse_most_px: int) -> int:
-        """S for a crop of this side in the output frame; what it was, near the border."""
-        border = coarse_most_px * (1 + SIZE_HYSTERESIS * {0: 0, 256: 1, 512: -1}[self._size])
-        size = 256 if output_side_px <= border else 512
-        if size != self._size:
-            self._size, self.residual, self._reading = size, None, None
-        return size
 
     def observe(self, reading: GuideReading) -> None:
         """Smooth the guide's word and move towards or away from bypass."""

@@ -91,9 +91,17 @@ class Stages:
         self.live = False
         self.output_px = (0, 0)  # width, height
         self.sink_closed = False  # the output is finished
-        self.warnings: list[str] = []
+        self._warnings: list[str] = []
         self._decoding, self._tracking = Worker("decode"), Worker("track")
         self._enhancing, self._encoding = Worker("enhance"), Worker("encode")
+
+    @property
+    def warnings(self) -> list[str]:
+        """What went wrong without ending the run, a line each: here, in the source and in the sink."""
+        lines = list(self._warnings)
+        for end in (self._source, self._sink):
+            lines += [redact(line) for line in getattr(end, "warnings", ())]
+        return lines
 
     async def open(self) -> StreamInfo:
         """Session, source and sink, in this order: a camera should not wait for the model.
@@ -152,8 +160,8 @@ class Stages:
                     self._warn(f"the {worker.name} thread failed in closing: {worker.last_error}")
 
     def _warn(self, text: str) -> None:
-        self.warnings.append(redact(text))
-        _log.warning("%s", self.warnings[-1])
+        self._warnings.append(redact(text))
+        _log.warning("%s", self._warnings[-1])
 
     # -- on the threads -------------------------------------------------------------------------------
 

@@ -161,7 +161,7 @@ def test_a_discontinuity_begins_a_new_memory(enhancer: Enhancer, camera: np.ndar
     session = enhancer.session(scale=2)
     session.enhance(session.track(_frame(camera, 0)))
     tracked = session.track(Frame(camera, 1, Fraction(1, 25), 0, 1, discontinuity=True))
-    assert all(face.fresh for face in tracked.faces)
+    assert all(aligned.face.fresh for aligned in tracked.faces)
     _, report = session.enhance(tracked)
     assert report.faces[0].outcome is Outcome.RESTORED
 

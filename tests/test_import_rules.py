@@ -26,7 +26,7 @@ LAYERS = [
     {"channel", "fit", "stats"},
     {"face", "io", "kernels", "run_report"},
     {"model", "stages"},
-    {"memory"},
+    {"aligner", "memory"},
     {"enhancer"},
     {"pipeline"},
     {"bench", "doctor", "side_by_side"},

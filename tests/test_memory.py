@@ -19,13 +19,13 @@ def test_the_share_is_missing_energy_over_present_energy() -> None:
 
 
 def test_a_sharp_face_is_bypassed_from_its_first_frame() -> None:
-    memory = FaceMemory(1)
+    memory = FaceMemory((1, 512))
     memory.observe(_reading(BYPASS_BELOW * 0.5))
     assert memory.strength == 0
 
 
 def test_bypass_has_hysteresis_and_fades_over_five_frames() -> None:
-    memory = FaceMemory(1)
+    memory = FaceMemory((1, 512))
     memory.observe(_reading(1.0))
     assert memory.strength == 1
     strengths = []
@@ -42,16 +42,3 @@ def test_bypass_has_hysteresis_and_fades_over_five_frames() -> None:
     for _ in range(60):
         memory.observe(_reading(RESUME_ABOVE * 2))
     assert memory.strength == 1
-
-
-def test_the_size_follows_the_output_but_not_its_jitter() -> None:
-    memory = FaceMemory(1)
-    assert memory.choose_size(285, 288) == 256
-    memory.observe(_reading(1.0))
-    memory.residual = np.zeros((256, 256, 3), np.float32)
-    assert memory.choose_size(300, 288) == 256
-    assert memory.residual is not None
-    assert memory.choose_size(310, 288) == 512
-    assert memory.residual is None  # of another size: nothing of it fits
-    assert memory.choose_size(280, 288) == 512
-    assert memory.choose_size(265, 288) == 256

@@ -14,9 +14,9 @@ __all__ = ["face_mask"]
 
 _REDUCTION = 4  # the mask is smooth: it is drawn at a quarter of the size
 _FOREHEAD = 0.7  # the mesh ends below the hair: what lies above the brows is stretched by this share
-_WIDER = 1.04
-_FEATHER = 0.03  # sigma of the soft edge, per crop side
-_BORDER = 0.06  # of the side, over which the mask falls to 0 towards the crop's own edge
+_WIDER = 1.3  # ears, beard and the nearer hair: half-enhanced hair shows
+_FEATHER = 0.05  # sigma of the soft edge, per crop side
+_BORDER = 0.1  # of the side, over which the mask falls to 0 towards the crop's own edge
 _BROWS = [105, 334]
 
 

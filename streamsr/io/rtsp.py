@@ -14,12 +14,12 @@ import numpy as np
 from av.video.reformatter import VideoReformatter
 
 from ..clock import MONOTONIC, NS_PER_S, Clock
-from ..errors import ConfigError, DecodeError, SourceError
+from ..errors import ConfigError, DecodeError, SourceError, redact
 from ..frame import Frame, StreamInfo
 from .backoff import delays
 from .colour import colour_of, display_matrix, oriented, to_rgb
 from .rtsp_connection import FALLBACK_RATE, Connection, Ingest
-from .rtsp_peer import check_url, shown
+from .rtsp_peer import check_url
 from .timeline import Timeline
 
 __all__ = ["RtspSource", "RtspState", "RtspStatistics"]
@@ -112,7 +112,7 @@ class RtspSource:
             raise ConfigError(f"timeouts must be above 0 s, got {open_timeout_s} and {stall_timeout_s}")
         if max_attempts is not None and max_attempts < 1:
             raise ConfigError(f"max_attempts must be at least 1, got {max_attempts}")
-        self.url = shown(url)
+        self.url = redact(url)
         self._ingest = Ingest(url, transport, open_timeout_s, stall_timeout_s, threads, clock)
         self._reconnect, self._max_attempts = reconnect, max_attempts
         self._clock = clock
@@ -202,6 +202,17 @@ class RtspSource:
         with self._changed:
             self._state = RtspState.CLOSED
             self._slot = None
+
+    @property
+    def warnings(self) -> list[str]:
+        """What the pictures suffered on their way here, a line each."""
+        with self._changed:
+            lines = []
+            if self._reconnects:
+                lines.append(f"{self.url} was lost and found again {self._reconnects} times")
+            if self._damaged:
+                lines.append(f"{self.url} has {self._damaged} packets that could not be decoded")
+            return lines
 
     def statistics(self) -> RtspStatistics:
         with self._changed:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import re
 import selectors
 import socket
 import time
@@ -16,28 +15,24 @@ import av.error
 
 from ..errors import ConfigError, redact
 
-__all__ = ["check_url", "explain", "knock", "shown"]
+__all__ = ["check_url", "explain", "knock"]
 
 PORTS = {"rtsp": 554, "rtsps": 322}
 LOOK_S = 0.05  # a wait looks this often whether it has been called off
-_SECRET = re.compile(r"(?i)(?<=[?&])((?:user|pass|pwd|auth|token|key|secret)[^=&]*)=[^&#]*")
 
 
 def check_url(url: str) -> None:
     """Raise ConfigError unless ``url`` is rtsp://[user:password@]host[:port][/path]."""
-    form = "rtsp://[user:password@]host[:port]/path"
     try:
         parts = urlsplit(url)
         valid = parts.scheme in PORTS and bool(parts.hostname) and parts.port != 0
     except ValueError:  # a port that is no number, a broken IPv6 address
         valid = False
     if not valid:
-        raise ConfigError(f"an RTSP URL must be {form}, got {shown(url)!r}")
-
-
-def shown(url: str) -> str:
-    """``url`` for users: no user and password, nor those that some cameras take in the query."""
-    return _SECRET.sub(r"\1=***", redact(url))
+        raise ConfigError(
+            f"an RTSP URL must be rtsp://host[:port]/path, with user:password@ before the host where "
+            f"they are wanted (a / in a password is %2F), got {redact(url)}"
+        )
 
 
 def knock(url: str, timeout_s: float, stopped: Callable[[], bool] = lambda: False) -> str | None:
@@ -126,7 +121,7 @@ def explain(error: Exception, url: str, waited_s: float, timeout_s: float) -> st
     parts = urlsplit(url)
     if isinstance(error, av.error.HTTPUnauthorizedError):
         if parts.username is None:
-            return "the server wants a user and a password (401): rtsp://user:password@host/path"
+            return "the server wants a user and a password (401): write user:password@ before the host"
         return "wrong user or password (401)"
     if isinstance(error, av.error.HTTPForbiddenError):
         return "this user may not see this stream (403)"

@@ -14,7 +14,7 @@ from ..errors import ConfigError, SinkError, redact
 from ..frame import Frame, StreamInfo, check_image
 from .backoff import delays
 from .publisher_process import KILLED_S, SLOTS, Memory, Publisher
-from .rtsp_peer import check_url, shown
+from .rtsp_peer import check_url
 from .rtsp_publisher import Job
 
 __all__ = ["RtspSink", "RtspSinkState", "RtspSinkStatistics"]
@@ -92,7 +92,7 @@ class RtspSink:
             raise ConfigError(f"bit_rate must be at least 1 bit/s, got {bit_rate}")
         if stall_timeout_s <= 0:
             raise ConfigError(f"stall_timeout_s must be above 0, got {stall_timeout_s}")
-        self.url = shown(url)
+        self.url = redact(url)
         self._url = url
         self._transport = transport
         self._crf = DEFAULT_CRF if crf is None else crf
@@ -172,6 +172,17 @@ class RtspSink:
     def abort(self) -> None:
         """Kill the publisher. May be called twice, and after ``close``."""
         self._end(0)
+
+    @property
+    def warnings(self) -> list[str]:
+        """What did not reach the server, a line each."""
+        with self._changed:
+            lines = []
+            if self._connections > 1:
+                lines.append(f"{self.url} was lost and found again {self._connections - 1} times")
+            if self._drops:
+                lines.append(f"{self.url} was sent {self._published} of {self._frames} pictures")
+            return lines
 
     def statistics(self) -> RtspSinkStatistics:
         with self._changed:

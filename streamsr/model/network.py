@@ -30,6 +30,7 @@ __all__ = [
 
 GUIDE_OUTPUTS = 8  # log sigma of seven Haar bands, and log sigma_y
 _FOURIER = 16
+_FILTERS = 6  # of the linear path
 _PATCH = 4  # cells of the stem grid to a token
 
 
@@ -171,20 +172,35 @@ class Trunk(nn.Module):
 
 
 class Deconvolution(nn.Module):
-    """A linear filter from x_in straight to the residual, each output under a gain set by the condition.
+    """A linear filter from x_in straight to the residual: a mixture of FILTERS, weighed by the condition.
 
-    Undoing blur is mostly linear, and a linear path learns it long before the rest does.
+    Undoing blur is mostly linear, and differs with n and the codec; this path learns it long before the
+    rest does. The kernels are mixed, not their outputs: a face costs one convolution.
     """
 
     def __init__(self, token_width: int) -> None:
         super().__init__()
-        self.filter = nn.Conv2d(48, 48, 3, padding=1)
-        self.gain = nn.Linear(token_width, 48)
-        zero(self.filter)
-        zero(self.gain)
+        self.filters = nn.Parameter(torch.zeros(_FILTERS * 48, 48, 3, 3))
+        self.mix = nn.Linear(token_width, _FILTERS)
 
     def forward(self, grid: Tensor, told: Tensor) -> Tensor:
-        return self.filter(grid) * (1 + self.gain(told))[:, :, None, None]  # (B, 48, S/4, S/4)
+        b, _, h, w = grid.shape
+        kernels = self.mix(told) @ self.filters.reshape(_FILTERS, -1)  # (B, 48 * 48 * 9)
+        out = F.conv2d(grid.reshape(1, b * 48, h, w), kernels.view(-1, 48, 3, 3), padding=1, groups=b)
+        return out.view(b, 48, h, w)
+
+
+class Film(nn.Module):
+    """Feature-wise scale and shift by the condition: convolutions that know what they look at."""
+
+    def __init__(self, token_width: int, width: int) -> None:
+        super().__init__()
+        self.to_scale_shift = nn.Linear(token_width, 2 * width)
+        zero(self.to_scale_shift)
+
+    def forward(self, x: Tensor, told: Tensor) -> Tensor:
+        scale, shift = self.to_scale_shift(told)[:, :, None, None].chunk(2, 1)
+        return x * (1 + scale) + shift
 
 
 class CoarsePort(nn.Module):
@@ -197,6 +213,7 @@ class CoarsePort(nn.Module):
         self.enter_memory = nn.Conv2d(48 + c + 3 + 1, c, 3, padding=1, bias=False)
         self.leave = nn.Conv2d(c, 48 + 1, 3, padding=1)
         self.direct = Deconvolution(config.token_width)
+        self.film = Film(config.token_width, c)
 
     def stem(
         self, x_t: Tensor, x_in: Tensor, y: Tensor, memory: Memory | None
@@ -207,8 +224,8 @@ class CoarsePort(nn.Module):
             x = x + self.enter_memory(torch.cat(past, 1))
         return x, None
 
-    def head(self, x: Tensor, skip: Tensor | None) -> Tensor:
-        return self.leave(x)  # (B, 49, S/4, S/4)
+    def head(self, x: Tensor, skip: Tensor | None, told: Tensor) -> Tensor:
+        return self.leave(self.film(x, told))  # (B, 49, S/4, S/4)
 
 
 class FinePort(nn.Module):
@@ -227,6 +244,7 @@ class FinePort(nn.Module):
         self.blocks = nn.Sequential(*(ResidualBlock(thin) for _ in range(config.fine_blocks)))
         self.leave = nn.Conv2d(thin, 48 + 1, 3, padding=1)
         self.direct = Deconvolution(config.token_width)
+        self.film = Film(config.token_width, thin)
 
     def stem(
         self, x_t: Tensor, x_in: Tensor, y: Tensor, memory: Memory | None
@@ -240,10 +258,10 @@ class FinePort(nn.Module):
         fine = F.relu(fine)  # (B, thin, S/4, S/4)
         return self.down(fine) + side, fine
 
-    def head(self, x: Tensor, skip: Tensor | None) -> Tensor:
+    def head(self, x: Tensor, skip: Tensor | None, told: Tensor) -> Tensor:
         up = F.pixel_shuffle(self.up(x), 2)  # (B, thin, S/4, S/4)
         x = self.fuse(torch.cat([up, skip], 1))  # type: ignore[list-item]
-        return self.leave(self.blocks(x))
+        return self.leave(self.blocks(self.film(x, told)))
 
 
 class Network(nn.Module):
@@ -258,13 +276,14 @@ class Network(nn.Module):
         self.trunk = Trunk(config)
         self.fuse = nn.Conv2d(2 * c, c, 1)
         self.tail = nn.Sequential(*(ResidualBlock(c) for _ in range(config.tail_blocks)))
-        inputs = 4 * _FOURIER + GUIDE_OUTPUTS + 2
+        self.film = Film(d, c)
+        inputs = 6 * _FOURIER + GUIDE_OUTPUTS + 2
         self.embed = nn.Sequential(nn.Linear(inputs, d), nn.SiLU(), nn.Linear(d, d), nn.SiLU())
         self.modulate = nn.Linear(d, 6 * d)
         zero(self.modulate)
         for name, module in self.ports.named_modules():
             # the residual starts at zero; a network without a past equals one that ignores it
-            if name.endswith("leave") or "memory" in name:
+            if name.endswith("leave") or name.endswith("memory"):
                 zero(module)
 
     @property
@@ -301,8 +320,8 @@ class Network(nn.Module):
         entered, skip = port.stem(grid_t, grid_in, y.to(self.dtype), memory)
         features = self.stem(entered)  # (B, c, grid, grid)
         trunk = self.trunk(features, modulation, window)
-        body = self.tail(self.fuse(torch.cat([trunk, features], 1)))
-        out = port.head(body, skip).float()  # (B, 49, S/4, S/4)
+        body = self.tail(self.film(self.fuse(torch.cat([trunk, features], 1)), told))
+        out = port.head(body, skip, told).float()  # (B, 49, S/4, S/4)
         residual = out[:, :48] + port.direct(grid_in, told).float()
         x_hat = x_in.float() + F.pixel_shuffle(residual, 4)
         gain = F.interpolate(out[:, 48:], scale_factor=4.0, mode="nearest")
@@ -312,13 +331,15 @@ class Network(nn.Module):
         """The embedded condition (B, d) and the trunk's modulation (B, 6, d)."""
         t, t0, guide, native, level = condition
         scalars = torch.stack([native, level], 1)
-        inputs = torch.cat([_fourier(t), _fourier(t0), guide, scalars], 1).to(self.dtype)
+        inputs = torch.cat([_fourier(t), _fourier(t0), _fourier(native / 4), guide, scalars], 1).to(
+            self.dtype
+        )
         told = self.embed(inputs)
         return told, self.modulate(told).view(-1, 6, self.config.token_width)
 
 
 def _fourier(t: Tensor) -> Tensor:
-    """(B,) in [0, 1] -> (B, 2 * _FOURIER)."""
+    """(B,) in [-1, 1] -> (B, 2 * _FOURIER)."""
     octaves = torch.arange(_FOURIER, device=t.device, dtype=torch.float32) * (6.0 / _FOURIER)
     angles = t.float()[:, None] * (2.0**octaves) * math.pi
     return torch.cat([angles.sin(), angles.cos()], 1)

@@ -1,0 +1,106 @@
+"""The tracker's side of a stream: faces found, numbered and cut out, on a thread of its own."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+from .errors import FrameError
+from .face.alignment import crop_aligned, native_side
+from .face.tracker import TrackedFace, Tracker
+from .frame import MAX_SIDE_PX, Frame, check_image
+from .model.restorer import Crop
+from .report import Outcome
+
+__all__ = ["SMALLEST_FACE_PX", "AlignedFace", "Aligner", "Tracked"]
+
+SMALLEST_FACE_PX = 24  # of width; a smaller face is nobody: it is upscaled and never repainted
+COARSE_MOST_PX = 288  # a crop up to this side in the output frame is restored at S = 256, else 512
+SIZE_HYSTERESIS = 0.06
+
+
+@dataclass(frozen=True, slots=True)
+class AlignedFace:
+    """A tracked face and, unless ``outcome`` says why not, its crop.
+
+    epoch: how often this identity has begun anew; it travels with every frame, because a live stream
+    may drop the one frame in which it changed. size: S. native_px: n.
+    """
+
+    face: TrackedFace
+    epoch: int
+    size: int
+    native_px: float
+    crop: Crop | None
+    outcome: Outcome | None
+
+
+@dataclass(frozen=True, slots=True)
+class Tracked:
+    """A frame and its faces, on their way to the model's thread. scene: counts cuts and new sizes."""
+
+    frame: Frame
+    faces: tuple[AlignedFace, ...]
+    scene: int
+    stage_ms: dict[str, float]
+
+
+class Aligner:
+    """Tracks and cuts out the faces of one stream for outputs at ``scale``."""
+
+    def __init__(self, tracker: Tracker, scale: int) -> None:
+        self._tracker, self._scale = tracker, scale
+        self._scene = 0
+        self._shape: tuple[int, ...] | None = None
+        self._epochs: dict[int, int] = {}
+        self._sizes: dict[int, int] = {}
+
+    def look(self, frame: Frame) -> Tracked:
+        """Raises FrameError for a picture that is none, or too large at this scale."""
+        check_image(frame.image, "frame")
+        largest = self._scale * max(frame.width, frame.height)
+        if largest > MAX_SIDE_PX:
+            raise FrameError(
+                f"output side must be at most {MAX_SIDE_PX} px, got {largest}: use a smaller --scale"
+            )
+        began = time.perf_counter()
+        if frame.discontinuity or frame.image.shape != self._shape:
+            self._scene += 1
+            self._epochs.clear()  # the tracker never gives a number again
+            self._sizes.clear()
+            self._tracker.reset()
+        self._shape = frame.image.shape
+        faces = self._tracker.track(frame.image, frame.time_s)
+        found = time.perf_counter()
+        aligned = tuple(self._aligned(frame, face) for face in faces)
+        stage_ms = {"track": (found - began) * 1e3, "align": (time.perf_counter() - found) * 1e3}
+        return Tracked(frame, aligned, self._scene, stage_ms)
+
+    def close(self) -> None:
+        """May be called twice."""
+        self._tracker.close()
+
+    def _aligned(self, frame: Frame, face: TrackedFace) -> AlignedFace:
+        if face.fresh:
+            self._epochs[face.track_id] = self._epochs.get(face.track_id, 0) + 1
+        epoch = self._epochs.setdefault(face.track_id, 1)
+        native = native_side(face.matrix)
+        size = self._sizes[face.track_id] = choose_size(
+            native * self._scale, None if face.fresh else self._sizes.get(face.track_id)
+        )
+        outcome = None
+        if face.roi_px[2] < SMALLEST_FACE_PX:
+            outcome = Outcome.TOO_SMALL
+        elif face.blend <= 0:
+            outcome = Outcome.UNSURE
+        crop = None
+        if outcome is None:
+            x_in, y = (crop_aligned(frame.image, face.matrix, side) for side in (size, size // 4))
+            crop = Crop(x_in, y, native)
+        return AlignedFace(face, epoch, size, native, crop, outcome)
+
+
+def choose_size(output_side_px: float, before: int | None) -> int:
+    """S for a crop of this side in the output frame; near the border, what it was ``before``."""
+    lean = {None: 0, 256: 1, 512: -1}[before]
+    return 256 if output_side_px <= COARSE_MOST_PX * (1 + SIZE_HYSTERESIS * lean) else 512
