@@ -18,6 +18,7 @@ import typer
 
 from .bench import BENCHMARKS
 from .errors import StreamSRError, redact
+from .interrupt import ends_at_once
 from .version import __version__
 
 __all__ = ["app", "main"]
@@ -40,6 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     # Read when torch loads. Idle OpenMP threads spin by default: on a busy machine that costs 20 times
     # the work itself; sleeping at once costs half as much again on an idle one.
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+    _occupy_standard_streams()
     try:
         status = app(args=argv, prog_name="streamsr", standalone_mode=False)
     except typer.TyperException as error:  # a usage error
@@ -49,6 +51,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     except StreamSRError as error:
         return _refused(str(error))
     return status if isinstance(status, int) else 0
+
+
+def _occupy_standard_streams() -> None:
+    """Put /dev/null where one is closed: the next file opened would take its number, and what libraries
+    print would end up in it (uvloop aborts)."""
+    for name in ("stdin", "stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "r+"))  # noqa: SIM115 - as long as the process
 
 
 def _refused(message: str) -> int:
@@ -132,10 +142,12 @@ def enhance(
 ) -> None:
     """Enhance SRC and write it to DST.
 
-    A file keeps its number of frames and their times. A live stream runs until it ends, --duration is
-    over or Ctrl-C, which finishes the output; Ctrl-C on a file leaves nothing.
+    A file keeps its number of frames and their times; to rtsp:// it goes at its own pace, as a live
+    stream. A live stream runs until it ends, --duration is over or Ctrl-C, which finishes the output;
+    Ctrl-C on a file leaves nothing.
     """
-    from .cli_enhance import Interrupted, run
+    with ends_at_once():
+        from .cli_enhance import Interrupted, run
 
     try:
         run(

@@ -15,6 +15,7 @@ from . import loop
 from .console import RunDisplay, summary
 from .errors import ConfigError, SinkError, SourceError, StreamSRError, redact
 from .frame import Source
+from .interrupt import ends_at_once
 from .io import open_source
 from .pipeline import Pipeline
 from .run_report import RunReport, versions
@@ -57,15 +58,16 @@ def run(
     """
     if rtsp_transport is not None and not source_url.lower().startswith(RTSP):
         raise ConfigError(f"--rtsp-transport is for rtsp:// sources, got {redact(source_url)}")
-    source = open_source(source_url, rtsp_transport=rtsp_transport or "tcp")
+    source = open_source(source_url, sink_url=sink_url, rtsp_transport=rtsp_transport or "tcp")
     if duration_s is not None and not source.live:
         raise ConfigError(f"--duration is for live sources (rtsp://, camera), got {redact(source_url)}")
     if report_path is not None:
         _check_report_path(report_path, (source_url, sink_url))
-    from .enhancer import Enhancer  # torch loads here
-
     try:
-        enhancer = Enhancer(device=device)
+        with ends_at_once():
+            from .enhancer import Enhancer  # torch loads here
+
+            enhancer = Enhancer(device=device)
     except StreamSRError as error:
         if report_path is not None:
             _save(_not_begun(source, sink_url, scale, error), report_path)
@@ -97,7 +99,8 @@ def run(
 
 def _check_report_path(path: Path, others: tuple[str, str]) -> None:
     """Find out what cannot be written, or must not be, before anything long is done."""
-    if path.is_dir() or not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
+    written = path if path.exists() and not path.is_file() else path.parent  # a device as it is
+    if path.is_dir() or not written.exists() or not os.access(written, os.W_OK):
         raise ConfigError(f"--report must name a file in a writable folder, got {path}")
     if os.path.realpath(path) in map(os.path.realpath, others):
         raise ConfigError(f"--report must not be the source or the output, got {path}")

@@ -131,9 +131,13 @@ class RunReport(_Model):
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write as JSON; the file appears whole or not at all. Raises OSError."""
         target = Path(path)
+        text = self.model_dump_json(indent=2) + "\n"
+        if target.exists() and not target.is_file():  # /dev/null, a pipe: written to, never replaced
+            target.write_text(text, encoding="utf-8")
+            return
         part = target.with_name(f".{target.name}.{os.getpid()}.part")
         try:
-            part.write_text(self.model_dump_json(indent=2) + "\n", encoding="utf-8")
+            part.write_text(text, encoding="utf-8")
             os.replace(part, target)
         finally:
             part.unlink(missing_ok=True)

@@ -174,7 +174,10 @@ class Stages:
         if isinstance(source, str):
             from .io import open_source  # PyAV loads here, off the loop
 
-            source = open_source(source, clock=self._clock)
+            sink = self._sink_given
+            source = open_source(
+                source, sink_url=sink if isinstance(sink, str) else sink.url, clock=self._clock
+            )
         self._source, self.live = source, source.live
         if self._shutting_down:  # no interrupt could reach it before
             raise SourceError("interrupted while opening", source.url)

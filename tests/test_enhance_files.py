@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import math
 import os
 import random
 import shutil
@@ -31,8 +30,9 @@ from streamsr.frame import Colour, Frame
 from streamsr.io.file import FileSource
 from streamsr.model import weights
 from streamsr.pipeline import Pipeline
+from streamsr.report import Outcome
 
-FACE_PX = (160, 120)
+FACE_PX, COUNT = (160, 120), 16  # of the clip with a face
 
 
 @pytest.fixture(autouse=True)
@@ -57,8 +57,16 @@ def enhancer() -> Enhancer:
 @pytest.fixture(scope="module")
 def face_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("face") / "face.mp4"
-    write_video(path, count=20, size=FACE_PX, picture_of=moving_portrait, options={"crf": "20"})
+    write_video(path, count=COUNT, size=FACE_PX, picture_of=moving_portrait, options={"crf": "20"})
     return path
+
+
+@pytest.fixture(scope="module")
+def face_film(face_clip: Path) -> Path:
+    """``face_clip`` enhanced, without loss; its report is beside it."""
+    film = face_clip.with_name("film.mkv")
+    assert enhance(face_clip, film, "--codec", "ffv1", "--report", film.with_suffix(".json")) == 0
+    return film
 
 
 @pytest.fixture
@@ -251,6 +259,17 @@ def test_the_report_replaces_neither_source_nor_output(
     assert list(out.iterdir()) == []
 
 
+def test_a_report_into_a_device_is_written_there(clip: Path, tmp_path: Path, out: Path) -> None:
+    """/dev/null must still be /dev/null."""
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    reader = subprocess.Popen(["cat", str(fifo)], stdout=subprocess.PIPE, text=True)
+    assert enhance(clip, out / "a.mp4", "--report", fifo) == 0
+    assert json.loads(reader.communicate(timeout=30)[0])["frames_out"] == 12
+    assert fifo.is_fifo()
+    assert list(out.iterdir()) == [out / "a.mp4"]
+
+
 @pytest.mark.parametrize(
     ("name", "says"),
     [
@@ -379,22 +398,19 @@ def test_cuda_that_is_not_there(
 # -- what comes out
 
 
-def test_a_face_is_restored_and_the_report_says_so(face_clip: Path, tmp_path: Path) -> None:
-    output, report = tmp_path / "out.mkv", tmp_path / "report.json"
-    assert enhance(face_clip, output, "--report", report, "--codec", "ffv1") == 0
-    document = report_of(report)
+def test_a_face_is_restored_and_the_report_says_so(face_clip: Path, face_film: Path) -> None:
+    document = report_of(face_film.with_suffix(".json"))
     assert document["restored_share"] == document["restored_share_all"] == 1.0
-    assert document["rungs"] == {
-        "restored": 20, "bypassed": 0, "too_small": 0, "unsure": 0, "cached": 0, "skipped": 0
-    }  # fmt: skip
-    assert (document["frames_total"], document["frames_in"], document["frames_out"]) == (20, 20, 20)
-    assert (document["frames_dropped"], document["faces"], document["faces_max"]) == (0, 20, 1)
+    assert document["rungs"]["restored"] == sum(document["rungs"].values()) == COUNT
+    assert document["rungs"].keys() == set(Outcome)
+    assert document["frames_total"] == document["frames_in"] == document["frames_out"] == COUNT
+    assert (document["frames_dropped"], document["faces"], document["faces_max"]) == (0, COUNT, 1)
     assert (document["input_px"], document["output_px"]) == ([160, 120], [320, 240])
-    assert document["nfe"] == {"1": 20}
+    assert document["nfe"] == {"1": COUNT}
     assert 0 < document["t0_mean"] < 1
     assert 0 < document["certificate_rms"] <= document["certificate_rms_before"] < 20
     assert document["certificate_rms"] < document["certificate_max"] <= 255
-    assert document["fps"] == pytest.approx(20 / document["elapsed_s"])
+    assert document["fps"] == pytest.approx(COUNT / document["elapsed_s"])
     stages = {"decode", "track", "enhance", "align", "guide", "net", "composite", "encode"}
     assert document["stage_ms"].keys() == stages
     for figures in (document["age_ms"], *document["stage_ms"].values()):
@@ -404,10 +420,10 @@ def test_a_face_is_restored_and_the_report_says_so(face_clip: Path, tmp_path: Pa
     assert {"streamsr", "torch", "av", "mediapipe"} <= document["versions"].keys()
     assert (document["status"], document["error"], document["warnings"]) == ("done", None, [])
 
-    for before, after in zip(read_all(face_clip), read_all(output), strict=True):
+    for before, after in zip(read_all(face_clip), read_all(face_film), strict=True):
         bicubic = cv2.resize(before.image, (320, 240), interpolation=cv2.INTER_CUBIC).astype(int)
         change = np.abs(bicubic - after.image).mean(axis=2)
-        assert change[20:110, 110:210].mean() > 0.5  # the face
+        assert change[20:110, 110:210].mean() > 0.1  # the face
         assert change[180:].max() == 0  # and not the rest
 
 
@@ -439,13 +455,16 @@ def test_colour_survives_where_there_is_no_face(
         assert error(before.image, after.image) < (1.5 if name == "a.mp4" else 1e-9)
 
 
-def test_pictures_out(face_clip: Path, out: Path) -> None:
+def test_pictures_out_are_those_of_the_film(face_clip: Path, face_film: Path, out: Path) -> None:
+    """Also: the same input and seed give the same pictures, another seed gives others."""
     assert enhance(face_clip, out / "frames" / "%05d.png") == 0
+    assert enhance(face_clip, out / "other" / "%05d.png", "--seed", 1) == 0
     names = sorted(os.listdir(out / "frames"))
-    assert names == [f"{number:05d}.png" for number in range(1, 21)]
-    assert enhance(face_clip, out / "film.mkv", "--codec", "ffv1") == 0
-    for name, frame in zip(names, read_all(out / "film.mkv"), strict=True):
-        assert np.array_equal(cv2.imread(str(out / "frames" / name))[..., ::-1], frame.image)
+    assert names == [f"{number:05d}.png" for number in range(1, COUNT + 1)]
+    for name, frame in zip(names, read_all(face_film), strict=True):
+        same, other = (cv2.imread(str(out / folder / name))[..., ::-1] for folder in ("frames", "other"))
+        assert np.array_equal(same, frame.image)
+        assert not np.array_equal(other, frame.image)
 
 
 def test_another_size_in_mid_stream(tmp_path: Path) -> None:
@@ -480,17 +499,10 @@ def test_tiny_pictures(tmp_path: Path, size: tuple[int, int], scale: int) -> Non
     assert [int(frame.image.max()) for frame in read_all(tmp_path / "a.mkv")] == [90, 91]
 
 
-@pytest.fixture
-def huge(tmp_path: Path) -> Path:
-    """The pattern of one picture of 8192x8192 with a face that fills a quarter of it."""
-    face = moving_portrait(0, 512, 512)
-    large = cv2.resize(face, (8192, 8192), interpolation=cv2.INTER_LINEAR)
+def test_a_huge_picture(tmp_path: Path, out: Path) -> None:
+    large = cv2.resize(moving_portrait(0, 512, 512), (8192, 8192), interpolation=cv2.INTER_LINEAR)
     assert cv2.imwrite(str(tmp_path / "00001.jpg"), large[..., ::-1])
-    return tmp_path / "%05d.jpg"
-
-
-def test_a_huge_picture(huge: Path, out: Path) -> None:
-    process = _start(huge, out / "a.mp4", "--scale", 1)
+    process = _start(tmp_path / "%05d.jpg", out / "a.mp4", "--scale", 1)
     began = time.monotonic()
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)  # for Popen, which did not wait itself
@@ -503,12 +515,19 @@ def test_a_huge_picture(huge: Path, out: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("scale", "says"), [(2, "more than a video can hold"), (4, "more than 16384 px")]
+    ("size", "scale", "says"),
+    [((8192, 8192), 2, "more than a video can hold"), ((5000, 16), 4, "more than 16384 px")],
 )
 def test_a_picture_too_huge(
-    huge: Path, out: Path, scale: int, says: str, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path,
+    out: Path,
+    size: tuple[int, int],
+    scale: int,
+    says: str,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    assert enhance(huge, out / "a.mp4", "--scale", scale) == 2
+    assert cv2.imwrite(str(tmp_path / "00001.jpg"), np.zeros((size[1], size[0], 3), np.uint8))
+    assert enhance(tmp_path / "%05d.jpg", out / "a.mp4", "--scale", scale) == 2
     line = error_line(capsys)
     assert says in line and "choose a smaller --scale" in line
     assert list(out.iterdir()) == []
@@ -526,7 +545,7 @@ def _start(source: object, sink: object, *options: object) -> subprocess.Popen[s
 
 def test_ctrl_c_leaves_nothing(tmp_path: Path, out: Path) -> None:
     source = tmp_path / "in.mp4"
-    write_video(source, count=400, size=FACE_PX, picture_of=moving_portrait, options={"preset": "ultrafast"})
+    write_video(source, count=150, size=FACE_PX, picture_of=moving_portrait, options={"preset": "ultrafast"})
     process = _start(source, out / "a.mp4", "--report", tmp_path / "report.json")
     deadline = time.monotonic() + 60
     while not any(out.iterdir()):
@@ -540,21 +559,37 @@ def test_ctrl_c_leaves_nothing(tmp_path: Path, out: Path) -> None:
     assert list(out.iterdir()) == []
     document = report_of(tmp_path / "report.json")
     assert (document["status"], document["error"]) == ("cancelled", None)
-    assert document["frames_out"] < 400
+    assert document["frames_out"] < 150
 
 
-@pytest.mark.parametrize("moment", range(8))
+@pytest.mark.parametrize("delay_s", [0.3, 1.0])
+def test_ctrl_c_while_the_model_loads(face_clip: Path, out: Path, delay_s: float) -> None:
+    process = _start(face_clip, out / "a.mp4")
+    time.sleep(delay_s)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=30)
+    assert process.returncode in (130, -signal.SIGINT)  # the latter before there is a handler
+    assert list(out.iterdir()) == []
+
+
+def test_closed_standard_streams(clip: Path, out: Path) -> None:
+    command = f'"{sys.executable}" -m streamsr enhance "{clip}" -o "{out}/a.mp4" >&- 2>&- <&-'
+    assert subprocess.run(command, shell=True, check=False).returncode == 0
+    assert len(times(out / "a.mp4")) == 12
+
+
+@pytest.mark.parametrize("moment", range(6))
 async def test_cancelled_at_any_moment(face_clip: Path, enhancer: Enhancer, out: Path, moment: int) -> None:
     """From before anything is open to after the last frame: no thread, no half of a file."""
     with nothing_left():
         task = asyncio.create_task(_to_file(face_clip, enhancer, out / "a.mp4"))
-        await asyncio.sleep(random.Random(moment).uniform(0.15 * moment, 0.15 * moment + 0.15))
+        await asyncio.sleep(random.Random(moment).uniform(0.2 * moment, 0.2 * moment + 0.2))
         task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-            raise asyncio.CancelledError  # it was done before
-        if any(out.iterdir()):
-            assert len(times(out / "a.mp4")) == 20
+        await asyncio.wait({task})
+        assert task.cancelled() or task.exception() is None  # None: it had just been done
+        left = os.listdir(out)
+        assert left in ([], ["a.mp4"])
+        assert not left or len(times(out / "a.mp4")) == COUNT
 
 
 async def _to_file(source: Path, enhancer: Enhancer, path: Path) -> None:
@@ -590,13 +625,3 @@ async def test_streams_on_one_enhancer_do_not_see_each_other(enhancer: Enhancer)
     for first, second in zip(alone, together, strict=True):
         assert len(first) == len(second) == 10
         assert all(np.array_equal(a, b) for a, b in zip(first, second, strict=True))
-
-
-def test_the_same_film_twice_is_the_same(face_clip: Path, tmp_path: Path) -> None:
-    films = [tmp_path / "a.mkv", tmp_path / "b.mkv", tmp_path / "c.mkv"]
-    for film, seed in zip(films, (3, 3, 4), strict=True):
-        assert enhance(face_clip, film, "--codec", "ffv1", "--seed", seed) == 0
-    first, same, other = ([frame.image for frame in read_all(film)] for film in films)
-    assert all(np.array_equal(a, b) for a, b in zip(first, same, strict=True))
-    assert not any(np.array_equal(a, b) for a, b in zip(first, other, strict=True))
-    assert math.isfinite(error(first[0], other[0]))

@@ -437,7 +437,7 @@ async def test_an_error_in_closing_is_a_warning() -> None:
     sink = MemorySink()
     report = await enhance(Clumsy(frames(3)), sink)
     assert report.status == "done" and sink.final is not None
-    assert report.warnings == ("the decode thread failed in closing: rtsp://***@cam/1 hung up",)
+    assert report.warnings == ("the decode thread failed in closing: memory:in: rtsp://***@cam/1 hung up",)
 
 
 async def test_addresses_in_the_report_carry_no_password() -> None:

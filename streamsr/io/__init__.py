@@ -15,10 +15,13 @@ __all__ = ["open_sink", "open_source"]
 SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 
 
-def open_source(url: str, *, clock: Clock = MONOTONIC, rtsp_transport: str = "tcp") -> Source:
+def open_source(
+    url: str, *, sink_url: str | None = None, clock: Clock = MONOTONIC, rtsp_transport: str = "tcp"
+) -> Source:
     """The source that ``url`` names; its ``open`` does the work, and raises SourceError.
 
     url: a file, ``frames/%05d.png``, ``rtsp://host/path``, ``camera:0`` or ``/dev/video0``.
+    sink_url: where the pictures go. To an RTSP server a file goes at its own pace, as a live source.
     Raises ConfigError for anything else.
     """
     scheme = _scheme(url, "source")
@@ -34,7 +37,8 @@ def open_source(url: str, *, clock: Clock = MONOTONIC, rtsp_transport: str = "tc
         return CameraSource(url, clock=clock)
     from .file import FileSource
 
-    return FileSource(url, clock=clock)
+    paced = sink_url is not None and _scheme(sink_url, "output") in ("rtsp", "rtsps")
+    return FileSource(url, clock=clock, paced=paced)
 
 
 def open_sink(

@@ -209,9 +209,9 @@ class RtspSource:
         with self._changed:
             lines = []
             if self._reconnects:
-                lines.append(f"{self.url} was lost and found again {self._reconnects} times")
+                lines.append(f"{self.url} was lost and found again, reconnects: {self._reconnects}")
             if self._damaged:
-                lines.append(f"{self.url} has {self._damaged} packets that could not be decoded")
+                lines.append(f"{self.url}: packets that could not be decoded: {self._damaged}")
             return lines
 
     def statistics(self) -> RtspStatistics:

@@ -179,7 +179,7 @@ class RtspSink:
         with self._changed:
             lines = []
             if self._connections > 1:
-                lines.append(f"{self.url} was lost and found again {self._connections - 1} times")
+                lines.append(f"{self.url} was lost and found again, reconnects: {self._connections - 1}")
             if self._drops:
                 lines.append(f"{self.url} was sent {self._published} of {self._frames} pictures")
             return lines

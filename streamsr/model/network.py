@@ -158,7 +158,8 @@ class Trunk(nn.Module):
         self.norm = nn.LayerNorm(d)
         self.unpatchify = nn.Linear(d, c * _PATCH * _PATCH)
 
-    def forward(self, features: Tensor, modulation: Tensor, window: tuple[int, int]) -> Tensor:
+    def forward(self, features: Tensor, modulation: Tensor, window: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        """The features (B, width, grid, grid) and the mean token (B, d): what the whole face looks like."""
         tokens = self.patchify(features)  # (B, d, h, w)
         b, _, h, w = tokens.shape
         top, left = window
@@ -166,9 +167,9 @@ class Trunk(nn.Module):
         x = tokens.flatten(2).transpose(1, 2)  # (B, N, d)
         for block in self.blocks:
             x = block(x, modulation)
-        x = self.unpatchify(self.norm(x))
-        grid = x.transpose(1, 2).reshape(b, -1, h, w)
-        return F.pixel_shuffle(grid, _PATCH)  # (B, width, grid, grid)
+        x = self.norm(x)
+        grid = self.unpatchify(x).transpose(1, 2).reshape(b, -1, h, w)
+        return F.pixel_shuffle(grid, _PATCH), x.mean(1)
 
 
 class Deconvolution(nn.Module):
@@ -277,6 +278,8 @@ class Network(nn.Module):
         self.fuse = nn.Conv2d(2 * c, c, 1)
         self.tail = nn.Sequential(*(ResidualBlock(c) for _ in range(config.tail_blocks)))
         self.film = Film(d, c)
+        self.gather = nn.Linear(d, d)
+        zero(self.gather)
         inputs = 6 * _FOURIER + GUIDE_OUTPUTS + 2
         self.embed = nn.Sequential(nn.Linear(inputs, d), nn.SiLU(), nn.Linear(d, d), nn.SiLU())
         self.modulate = nn.Linear(d, 6 * d)
@@ -319,7 +322,8 @@ class Network(nn.Module):
         told, modulation = self._conditioned(condition)
         entered, skip = port.stem(grid_t, grid_in, y.to(self.dtype), memory)
         features = self.stem(entered)  # (B, c, grid, grid)
-        trunk = self.trunk(features, modulation, window)
+        trunk, seen = self.trunk(features, modulation, window)
+        told = told + self.gather(seen)  # what the convolutions are told, the guide's word and its own
         body = self.tail(self.film(self.fuse(torch.cat([trunk, features], 1)), told))
         out = port.head(body, skip, told).float()  # (B, 49, S/4, S/4)
         residual = out[:, :48] + port.direct(grid_in, told).float()
