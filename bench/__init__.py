@@ -10,6 +10,7 @@ __all__ = ["BENCHMARKS"]
 
 # name on the command line -> module with main(argv) -> exit status
 BENCHMARKS = {
+    "bypass": "streamsr.bench.bypass",
     "quality": "streamsr.bench.quality",
     "throughput": "streamsr.bench.throughput",
     "tracking": "streamsr.bench.tracking",

@@ -3,6 +3,7 @@
     streamsr bench throughput --data DIR [--faces 1|4]          file -> nothing, as fast as it goes
     streamsr bench throughput --data DIR --live                 paced at 25 fps: age and drops
     streamsr bench throughput --data DIR --live --minutes 5     memory, once a second
+    streamsr bench throughput --url rtsp://... --minutes 1      the same of a camera's stream
 
 The input is a real face in motion, 640x360, x264-coded and decoded in the run; the sink takes
 frames and throws them away, so encoding is not in the figure. Restored share stands beside fps.
@@ -73,7 +74,7 @@ class NullSink:
 
 
 def run(
-    data: Path,
+    data: Path | None,
     faces: int = 1,
     scale: int = 2,
     frames: int = FRAMES,
@@ -85,8 +86,11 @@ def run(
     steps: int | str | None = None,
     device: str = "auto",
     weights: Path | None = None,
+    url: str | None = None,
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Returns (what the rows share, one row). Raises ConfigError, SourceError, ModelError.
+
+    data: folder with clips/; or url: a live source, watched for ``minutes``.
 
     frames: length of the clip; in fps and age the first ``warm_up`` frames of a run do not count
     (stage times and shares are the pipeline's own, of all frames). live: paced at 25 fps, newest
@@ -97,7 +101,12 @@ def run(
         raise ConfigError(f"warm-up must be 0 to {frames - 2}, got {warm_up}")
     if runs < 1:
         raise ConfigError(f"runs must be at least 1, got {runs}")
+    if (data is None) == (url is None):
+        raise ConfigError("either --data or --url must be given")
+    if url is not None and minutes is None:
+        raise ConfigError("--url needs --minutes: a live source does not end")
     from streamsr import Enhancer  # torch loads here, not for --help
+    from streamsr.io import open_source
     from streamsr.io.file import FileSource
     from streamsr.loop import run as run_loop
 
@@ -106,12 +115,14 @@ def run(
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder:
         clip = Path(folder) / "call.mkv"
-        written = write_call_clip(data, clip, faces, frames)
+        written = None if data is None else write_call_clip(data, clip, faces, frames)
         for _ in range(1 if minutes is not None else runs):
-            source = FileSource(str(clip), paced=live, loop=minutes is not None)
+            source: Source = FileSource(str(clip), paced=live, loop=minutes is not None)
+            if url is not None:
+                source = open_source(url)
             sink = NullSink()
             report, rss = run_loop(_pipe(source, sink, enhancer, minutes, options))
-            rows.append(_row(report, sink, rss, faces, live, warm_up))
+            rows.append(_row(report, sink, rss, faces, source.live, warm_up))
     chosen = sorted(rows, key=lambda row: row["fps"])[(len(rows) - 1) // 2]
     chosen["fps_runs"] = [row["fps"] for row in rows]
     head = {
@@ -195,7 +206,8 @@ def parser() -> argparse.ArgumentParser:
         prog="streamsr bench throughput", description="Speed, age and memory of the whole pipeline."
     )
     add = words.add_argument
-    add("--data", type=Path, required=True, help="folder with clips/")
+    add("--data", type=Path, help="folder with clips/")
+    add("--url", help="a live source (rtsp://...) instead of a clip; needs --minutes")
     add("--faces", type=int, choices=(1, 4), default=1)
     add("--scale", type=int, choices=(1, 2, 4, 8), default=2)
     add("--frames", type=int, default=FRAMES, help="length of the clip")

@@ -280,6 +280,7 @@ class _Job:
             blend=self.weight if self.residual is not None else 0.0,
             t0=reading.t0 if reading else None,
             sigma_y=reading.sigma_y if reading else None,
+            missing_share=reading.missing_share if reading else None,
             nfe=self.nfe,
         )
 

@@ -11,7 +11,7 @@ from .model.restorer import GuideReading
 __all__ = ["FaceMemory"]
 
 GUIDE_SMOOTHING = 0.8  # EMA of the guide's logs
-BYPASS_BELOW, RESUME_ABOVE = 0.05, 0.08  # missing high-band energy over what is there
+BYPASS_BELOW, RESUME_ABOVE = 0.10, 0.14  # missing high-band energy over what is there
 FADE_FRAMES = 5
 
 

@@ -39,7 +39,9 @@ class FaceReport:
 
     roi_px: x, y, width, height of the face in the input frame. native_px: side of its aligned crop
     as the camera gave it. size_px: side S of the crop the network works at. confidence, blend in
-    [0, 1]. t0: start of the trajectory, Eq. "SNR alignment" (DTI). nfe: network evaluations.
+    [0, 1]. t0: start of the trajectory, Eq. "SNR alignment" (DTI). sigma_y: error of the camera's
+    own pixels. missing_share: high-band energy the guide misses over what is there; small: bypassed.
+    nfe: network evaluations.
     """
 
     track_id: int
@@ -51,6 +53,7 @@ class FaceReport:
     blend: float = 0.0
     t0: float | None = None
     sigma_y: float | None = None
+    missing_share: float | None = None
     nfe: int = 0
 
 

@@ -32,6 +32,16 @@ def pytest_report_header() -> list[str]:
     ]
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Tests on the training data run where STREAMSR_DATA names its folder; else they are not chosen."""
+    if "STREAMSR_DATA" in os.environ:
+        return
+    left_out = [item for item in items if item.get_closest_marker("data") is not None]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
+
+
 def _not_in_ci(report: pytest.TestReport | pytest.CollectReport) -> None:
     if not report.skipped or hasattr(report, "wasxfail"):
         return

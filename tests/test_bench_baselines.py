@@ -57,7 +57,7 @@ def test_a_broken_network_file_is_refused(tmp_path: Path) -> None:
         baselines.load_peer("espcn", 2, tmp_path)
 
 
-@pytest.mark.skipif("STREAMSR_DATA" not in os.environ, reason="STREAMSR_DATA names no data folder")
+@pytest.mark.data
 @pytest.mark.parametrize("scale", [2, 4])
 def test_published_networks_are_in_colour_and_in_place(truth: np.ndarray, scale: int) -> None:
     low = metrics.area_down(truth, scale)
