@@ -17,14 +17,16 @@ __all__ = ["SMALLEST_FACE_PX", "AlignedFace", "Aligner", "Tracked"]
 SMALLEST_FACE_PX = 24  # of width; a smaller face is nobody: it is upscaled and never repainted
 COARSE_MOST_PX = 288  # a crop up to this side in the output frame is restored at S = 256, else 512
 SIZE_HYSTERESIS = 0.06
+REGROWN_PX = 2  # above SMALLEST_FACE_PX, for a face that was below: a jittering box must not flash
+FORGET_FRAMES = 250  # a face gone for longer is not waited for
 
 
 @dataclass(frozen=True, slots=True)
 class AlignedFace:
     """A tracked face and, unless ``outcome`` says why not, its crop.
 
-    epoch: how often this identity has begun anew; it travels with every frame, because a live stream
-    may drop the one frame in which it changed. size: S. native_px: n.
+    epoch: another number whenever the identity begins anew; it travels with every frame, because a
+    live stream may drop the one frame in which it changed. size: S. native_px: n.
     """
 
     face: TrackedFace
@@ -45,6 +47,16 @@ class Tracked:
     stage_ms: dict[str, float]
 
 
+@dataclass(slots=True)
+class _Known:
+    """What an identity's next crop depends on."""
+
+    epoch: int
+    size: int | None = None
+    too_small: bool = False
+    seen_index: int = 0
+
+
 class Aligner:
     """Tracks and cuts out the faces of one stream for outputs at ``scale``."""
 
@@ -52,8 +64,8 @@ class Aligner:
         self._tracker, self._scale = tracker, scale
         self._scene = 0
         self._shape: tuple[int, ...] | None = None
-        self._epochs: dict[int, int] = {}
-        self._sizes: dict[int, int] = {}
+        self._epoch = 0  # the last one given
+        self._known: dict[int, _Known] = {}
 
     def look(self, frame: Frame) -> Tracked:
         """Raises FrameError for a picture that is none, or too large at this scale."""
@@ -66,8 +78,7 @@ class Aligner:
         began = time.perf_counter()
         if frame.discontinuity or frame.image.shape != self._shape:
             self._scene += 1
-            self._epochs.clear()  # the tracker never gives a number again
-            self._sizes.clear()
+            self._known.clear()
             self._tracker.reset()
         self._shape = frame.image.shape
         faces = self._tracker.track(frame.image, frame.time_s)
@@ -81,15 +92,12 @@ class Aligner:
         self._tracker.close()
 
     def _aligned(self, frame: Frame, face: TrackedFace) -> AlignedFace:
-        if face.fresh:
-            self._epochs[face.track_id] = self._epochs.get(face.track_id, 0) + 1
-        epoch = self._epochs.setdefault(face.track_id, 1)
+        known = self._recognised(face, frame.index)
         native = native_side(face.matrix)
-        size = self._sizes[face.track_id] = choose_size(
-            native * self._scale, None if face.fresh else self._sizes.get(face.track_id)
-        )
+        size = known.size = choose_size(native * self._scale, known.size)
+        known.too_small = face.roi_px[2] < SMALLEST_FACE_PX + REGROWN_PX * known.too_small
         outcome = None
-        if face.roi_px[2] < SMALLEST_FACE_PX:
+        if known.too_small:
             outcome = Outcome.TOO_SMALL
         elif face.blend <= 0:
             outcome = Outcome.UNSURE
@@ -97,7 +105,18 @@ class Aligner:
         if outcome is None:
             x_in, y = (crop_aligned(frame.image, face.matrix, side) for side in (size, size // 4))
             crop = Crop(x_in, y, native)
-        return AlignedFace(face, epoch, size, native, crop, outcome)
+        return AlignedFace(face, known.epoch, size, native, crop, outcome)
+
+    def _recognised(self, face: TrackedFace, index: int) -> _Known:
+        known = self._known.get(face.track_id)
+        if known is None or face.fresh:
+            self._known = {
+                k: other for k, other in self._known.items() if index - other.seen_index <= FORGET_FRAMES
+            }
+            self._epoch += 1
+            known = self._known[face.track_id] = _Known(self._epoch)
+        known.seen_index = index
+        return known
 
 
 def choose_size(output_side_px: float, before: int | None) -> int:

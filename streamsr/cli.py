@@ -101,13 +101,17 @@ Fidelity = Annotated[
     typer.Option(
         min=0.0,
         max=1.0,
-        help="0: as sharp as the model can; 1: closest to the input.",
+        help="0: sharpest; 1: closest to the input. One set of weights serves all values so far.",
         show_default=str(DEFAULT_FIDELITY),
     ),
 ]
 Steps = Annotated[
     str,
-    typer.Option(parser=_steps, metavar="auto|N", help="Steps of the network; auto: what each face needs."),
+    typer.Option(
+        parser=_steps,
+        metavar="auto|N",
+        help="Steps of the network; auto: one on a CPU, what each face needs on a GPU.",
+    ),
 ]
 Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Fixes the output.")]
 

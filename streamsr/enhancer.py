@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import torch
 
 from .aligner import AlignedFace, Aligner, Tracked
 from .clock import MONOTONIC, NS_PER_MS, Clock
@@ -44,9 +43,9 @@ class Enhancer:
     ) -> None:
         if threads is not None and threads < 1:
             raise ConfigError(f"threads must be at least 1, got {threads}")
-        self._restorer = Restorer.load(None if weights is None else Path(weights), device=device)
-        if self._restorer.device.type == "cpu":
-            torch.set_num_threads(threads or len(os.sched_getaffinity(0)))
+        self._restorer = Restorer.load(
+            None if weights is None else Path(weights), device=device, threads=threads or _cpus()
+        )
         self._restorer.warm_up()
 
     @property
@@ -69,8 +68,9 @@ class Enhancer:
     ) -> Session:
         """Per-stream state: tracks, noise, caches.
 
-        scale: of the output, 1, 2, 4 or 8. fidelity: 0 (perceptual) to 1. steps: network evaluations a
-        face, or "auto". seed: of the noise. tracker: by default mediapipe's. Raises ConfigError.
+        scale: of the output, 1, 2, 4 or 8. fidelity: 0 (perceptual) to 1; the packaged weights serve one
+        level so far, whatever is asked. steps: network evaluations a face, or "auto": on a CPU one, on a
+        GPU what each face needs. seed: of the noise. tracker: by default mediapipe's. Raises ConfigError.
         """
         return Session(
             self._restorer,
@@ -141,6 +141,8 @@ class Session:
         out = upscale(camera, self.scale)
         proof = self._composite(out, camera, jobs)
         watch.lap("composite")
+        if any(job.residual is not None for job in jobs):
+            self._ladder.learn_rest(watch.laps["composite"])
         faces = tuple(job.report() for job in jobs)
         return tracked.frame.with_image(out), FrameReport(faces, proof, watch.laps, reset)
 
@@ -171,11 +173,12 @@ class Session:
         return jobs, reset
 
     def _ask_guide(self, jobs: list[_Job]) -> None:
-        for group in _by_size(jobs):
+        for group in _by_size(job for job in jobs if job.memory.asks()):
             for job, reading in zip(group, self._restorer.guide([job.cut for job in group]), strict=True):
                 job.memory.observe(reading)
-                if job.memory.strength == 0:
-                    job.outcome = Outcome.BYPASSED
+        for job in jobs:
+            if job.memory.strength == 0:
+                job.outcome = Outcome.BYPASSED
 
     def _restore(self, jobs: list[_Job], deadline_ns: int | None) -> None:
         jobs = [job for job in jobs if job.outcome is not Outcome.BYPASSED]
@@ -202,7 +205,8 @@ class Session:
         )
         self._ladder.learn(jobs[0].size, len(jobs) * nfe, (time.perf_counter() - began) * 1e3)
         for job, residual in zip(jobs, residuals, strict=True):
-            job.residual = job.memory.residual = residual
+            job.memory.keep(residual)
+            job.residual = residual
             job.outcome = Outcome.RESTORED
 
     def _wanted_steps(self, job: _Job) -> int:
@@ -242,6 +246,7 @@ class _Job:
         self.memory = memory
         self.residual: np.ndarray | None = None
         self.nfe = 0
+        self.share = 1.0  # of the residual: less for old detail
 
     @property
     def wanted(self) -> bool:
@@ -254,12 +259,13 @@ class _Job:
 
     @property
     def weight(self) -> float:
-        return self.face.blend * self.memory.strength
+        return self.face.blend * self.memory.strength * self.share
 
     def reuse(self, *, allowed: bool) -> None:
         """A lower rung: the cached detail if there is any and it may be used."""
-        if allowed and self.memory.residual is not None:
-            self.residual, self.outcome = self.memory.residual, Outcome.CACHED
+        share = self.memory.recall() if allowed else 0.0
+        if share > 0:
+            self.residual, self.share, self.outcome = self.memory.residual, share, Outcome.CACHED
         else:
             self.outcome = Outcome.SKIPPED
 
@@ -294,6 +300,12 @@ class _Stopwatch:
         now = time.perf_counter()
         self.laps[name] = (now - self._last) * 1e3
         self._last = now
+
+
+def _cpus() -> int:
+    if hasattr(os, "sched_getaffinity"):  # Linux: those that this process may use
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _by_size(jobs: Iterable[_Job]) -> list[list[_Job]]:

@@ -13,13 +13,15 @@ __all__ = ["FaceMemory"]
 GUIDE_SMOOTHING = 0.8  # EMA of the guide's logs
 BYPASS_BELOW, RESUME_ABOVE = 0.10, 0.14  # missing high-band energy over what is there
 FADE_FRAMES = 5
+ASK_FIRST, ASK_EVERY = 5, 3  # frames: a face is asked about at first, then now and then; it changes slowly
+RECALL_FRAMES = 15  # a mouth has moved on by then
 
 
 class FaceMemory:
     """Begins anew with every ``key``, that is epoch (lost track, scene cut, reconnect) and size S.
 
     reading: the guide's, smoothed. strength: of the effect, 0 (bypassed) to 1, cross-faded. residual:
-    the last restored one, (S, S, 3) float32 in face coordinates.
+    the last restored one, (S, S, 3) float32 in face coordinates; set by ``keep``.
     """
 
     def __init__(self, key: tuple[int, int]) -> None:
@@ -27,13 +29,32 @@ class FaceMemory:
         self.seen_index = 0
         self.residual: np.ndarray | None = None
         self.strength = 1.0
+        self._residual_index = 0
         self._reading: GuideReading | None = None
         self._bypass = False
+        self._frames = 0
 
     @property
     def reading(self) -> GuideReading:
         assert self._reading is not None, "observe() comes first"
         return self._reading
+
+    def keep(self, residual: np.ndarray) -> None:
+        """Remember what the frame ``seen_index`` was given."""
+        self.residual, self._residual_index = residual, self.seen_index
+
+    def recall(self) -> float:
+        """How much of ``residual`` still fits, in [0, 1]: old detail fades out."""
+        if self.residual is None:
+            return 0.0
+        left = RECALL_FRAMES - (self.seen_index - self._residual_index)
+        return float(np.clip(left / FADE_FRAMES, 0, 1))
+
+    def asks(self) -> bool:
+        """Whether the guide is to read this frame's crop. Called once a frame."""
+        self._frames += 1
+        fading = 0 < self.strength < 1
+        return self._reading is None or fading or self._frames <= ASK_FIRST or self._frames % ASK_EVERY == 0
 
     def observe(self, reading: GuideReading) -> None:
         """Smooth the guide's word and move towards or away from bypass."""

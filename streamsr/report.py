@@ -59,7 +59,10 @@ class FaceReport:
 
 @dataclass(frozen=True, slots=True)
 class FrameReport:
-    """stage_ms: milliseconds by stage ("track", "align", "guide", "net", "composite")."""
+    """stage_ms: milliseconds by stage: "track", "align"; on the model's thread "guide", "net", "composite".
+
+    cache_reset: something remembered of a face was thrown away before this frame.
+    """
 
     faces: tuple[FaceReport, ...] = ()
     certificate: Certificate | None = None

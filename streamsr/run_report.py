@@ -63,15 +63,14 @@ class RunReport(_Model):
     fps: frames out per second. Live: from the first frame out to the last. Files: over the whole run,
         the first read and the finishing of the output included.
     age_ms: from capture to the moment the sink had taken the frame.
-    stage_ms: "decode" for a file, "read" for a live source (the wait for the camera is in it), "track",
-        "enhance" (all of the model thread) and its parts as the enhancer names them ("align", "guide",
-        "net", "composite"), "encode".
+    stage_ms: "decode" for a file, "read" for a live source (the wait for the camera is in it), "track"
+        (all of the tracker's thread; of it "align"), "enhance" (all of the model's thread) and its parts
+        as the enhancer names them ("guide", "net", "composite"), "encode".
     faces: face-frames, that is tracked faces summed over the frames out; all counts below are of those.
         faces_max: most in one frame.
-    restored_share: RESTORED / (all face-frames - BYPASSED - TOO_SMALL): of the faces that ought to be
-        restored, the part that went through at least one step of the network. UNSURE, CACHED and
-        SKIPPED stand in the denominator. None where no face ought to be restored.
-    restored_share_all: RESTORED / all face-frames.
+    restored_share: RESTORED / all face-frames: the part that went through at least one step of the network.
+    restored_share_due: RESTORED / (all face-frames - BYPASSED - TOO_SMALL): of the faces that ought to be
+        restored. UNSURE, CACHED and SKIPPED stand in the denominator. None where none ought to be.
     bypassed: already sharp, returned as they were. too_small: never repainted.
     rungs: face-frames by outcome, all of them; "cached" and "skipped" are rungs of the budget ladder.
     nfe: face-frames by number of network evaluations. t0_mean: over those that have one.
@@ -110,8 +109,8 @@ class RunReport(_Model):
 
     faces: int = 0
     faces_max: int = 0
+    restored_share_due: float | None = None
     restored_share: float | None = None
-    restored_share_all: float | None = None
     bypassed: int = 0
     too_small: int = 0
     rungs: dict[str, int] = {}
@@ -246,8 +245,8 @@ class RunTally:
             "stage_ms": {name: value for name, value in stages.items() if value is not None},
             "faces": faces,
             "faces_max": self._faces_max,
-            "restored_share": restored / wanted if wanted else None,
-            "restored_share_all": restored / faces if faces else None,
+            "restored_share_due": restored / wanted if wanted else None,
+            "restored_share": restored / faces if faces else None,
             "bypassed": bypassed,
             "too_small": too_small,
             "rungs": {outcome.value: self._outcomes[outcome] for outcome in Outcome},

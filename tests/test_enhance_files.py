@@ -400,7 +400,7 @@ def test_cuda_that_is_not_there(
 
 def test_a_face_is_restored_and_the_report_says_so(face_clip: Path, face_film: Path) -> None:
     document = report_of(face_film.with_suffix(".json"))
-    assert document["restored_share"] == document["restored_share_all"] == 1.0
+    assert document["restored_share"] == document["restored_share_due"] == 1.0
     assert document["rungs"]["restored"] == sum(document["rungs"].values()) == COUNT
     assert document["rungs"].keys() == set(Outcome)
     assert document["frames_total"] == document["frames_in"] == document["frames_out"] == COUNT

@@ -1,3 +1,5 @@
+import numpy as np
+
 from streamsr.ladder import Ladder, Rung
 
 
@@ -30,3 +32,28 @@ def test_one_slow_run_does_not_end_restoring_for_ever() -> None:
     rungs = [ladder.choose({512: 1}, 1, 50.0) for _ in range(80)]
     assert rungs[0] is Rung.CACHE
     assert rungs[-1] is Rung.STEPS
+
+
+def test_what_follows_the_network_is_reserved() -> None:
+    ladder = _taught()
+    ladder.learn_rest(10.0)
+    assert ladder.choose({512: 1}, 1, 31.0) is Rung.STEPS
+    assert ladder.choose({512: 1}, 1, 25.0) is Rung.CACHE
+
+
+def test_a_cost_that_proves_true_again_is_not_tried_again_at_once() -> None:
+    ladder = _taught()
+    tried = []
+    for frame in range(100):
+        if ladder.choose({512: 1}, 1, 10.0) is Rung.STEPS:
+            tried.append(frame)
+            ladder.learn(512, 1, 20.0)
+    assert 4 <= len(tried) <= 8
+    assert min(np.diff(tried)) > 10
+
+
+def test_a_late_frame_says_nothing_about_the_cost() -> None:
+    ladder = _taught()
+    for _ in range(100):
+        assert ladder.choose({512: 1}, 1, -1.0) is Rung.ORIGINAL
+    assert ladder.choose({512: 1}, 1, 19.0) is Rung.CACHE

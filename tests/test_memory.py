@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from streamsr.memory import BYPASS_BELOW, RESUME_ABOVE, FaceMemory
+from streamsr.memory import BYPASS_BELOW, RECALL_FRAMES, RESUME_ABOVE, FaceMemory
 from streamsr.model.restorer import GuideReading
 
 SHARE = 0.25 * 3 + 0.0625 * 3  # of the six high bands
@@ -42,3 +42,27 @@ def test_bypass_has_hysteresis_and_fades_over_five_frames() -> None:
     for _ in range(60):
         memory.observe(_reading(RESUME_ABOVE * 2))
     assert memory.strength == 1
+
+
+def test_old_detail_fades_out() -> None:
+    memory = FaceMemory((1, 256))
+    assert memory.recall() == 0
+    memory.seen_index = 7
+    memory.keep(np.zeros((256, 256, 3), np.float32))
+    shares = []
+    for memory.seen_index in range(7, 7 + RECALL_FRAMES + 2):
+        shares.append(memory.recall())
+    assert shares[:11] == [1.0] * 11
+    assert np.allclose(shares[11:], [0.8, 0.6, 0.4, 0.2, 0, 0])
+
+
+def test_the_guide_is_asked_at_first_then_every_third_frame_and_while_fading() -> None:
+    memory = FaceMemory((1, 512))
+    asked = []
+    for frame in range(1, 13):
+        if memory.asks():
+            asked.append(frame)
+            memory.observe(_reading(1.0))
+    assert asked == [1, 2, 3, 4, 5, 6, 9, 12]
+    memory.strength = 0.5
+    assert [memory.asks() for _ in range(4)] == [True] * 4

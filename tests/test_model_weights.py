@@ -3,6 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from streamsr.errors import DeviceError, ModelError
 from streamsr.model import weights as weights_module
@@ -112,3 +113,11 @@ def test_a_device_that_is_not_there_is_an_error() -> None:
     if not torch.cuda.is_available():
         with pytest.raises(DeviceError, match="torch sees no NVIDIA GPU"):
             choose_device("cuda")
+
+
+def test_a_header_of_another_version_is_named(tiny: Path, tmp_path: Path) -> None:
+    path = tmp_path / "later.safetensors"
+    for header in ('{"preset": "XXL", "stage": "a", "recurrent": false, "residual_rms": {}}', '{"size": 3}'):
+        save_file({"network.x": torch.zeros(1)}, path, metadata={"streamsr": header})
+        with pytest.raises(ModelError, match="not a streamsr weights file"):
+            load_weights(path)

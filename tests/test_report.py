@@ -72,16 +72,16 @@ async def test_what_the_restored_share_counts() -> None:
         "skipped": 2,
     }
     assert (report.faces, report.faces_max, report.bypassed, report.too_small) == (14, 7, 2, 2)
-    assert report.restored_share == pytest.approx(4 / 10)
-    assert report.restored_share_all == pytest.approx(4 / 14)
+    assert report.restored_share_due == pytest.approx(4 / 10)
+    assert report.restored_share == pytest.approx(4 / 14)
     assert report.nfe == {0: 10, 1: 4}
 
 
 async def test_shares_and_means_without_a_sample_are_none_not_zero() -> None:
     nobody = await run_report(BypassEnhancer())
-    assert nobody.restored_share is None and nobody.restored_share_all is None and nobody.t0_mean is None
+    assert nobody.restored_share_due is None and nobody.restored_share is None and nobody.t0_mean is None
     sharp = await run_report(BypassEnhancer(faces=(make_face(Outcome.BYPASSED, t0=0.0),)))
-    assert sharp.restored_share is None and sharp.restored_share_all == 0.0 and sharp.t0_mean == 0.0
+    assert sharp.restored_share_due is None and sharp.restored_share == 0.0 and sharp.t0_mean == 0.0
 
 
 async def test_certificates_resets_and_the_measured_track() -> None:

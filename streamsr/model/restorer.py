@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from ..errors import DeviceError, ModelError
 from .guide import Reading, start_time, template_mask
 from .network import Condition
 from .sampler import sample, start
-from .weights import Weights, load_weights
+from .weights import load_weights
 
 __all__ = ["SIZES_PX", "Crop", "GuideReading", "Restorer", "choose_device"]
 
@@ -57,7 +57,7 @@ class GuideReading:
 
     @property
     def missing_share(self) -> float:
-        """Missing high-band energy over what is there; under 0.05 a face needs no restoring."""
+        """Missing high-band energy over what is there: small for a face that needs no restoring."""
         return float(self._reading().high_band_energy[0]) / max(self.present_energy, 1e-12)
 
     def _reading(self) -> Reading:
@@ -79,24 +79,48 @@ def choose_device(device: str) -> torch.device:
 
 
 class Restorer:
-    """One model shared by every stream of a process; calls are serialised by a lock."""
+    """One model shared by every stream of a process, on one thread of its own.
 
-    def __init__(self, weights: Weights, device: torch.device, dtype: torch.dtype = torch.bfloat16) -> None:
+    The thread is not only the lock: OpenMP keeps a team of threads for every caller, and with more of
+    them than cores each operation waits for the operating system. On two cores that costs half as much
+    again. So nothing parallel happens anywhere else, loading included. threads: of the CPU; None: torch's.
+    """
+
+    def __init__(
+        self,
+        path: Path | None,
+        device: torch.device,
+        dtype: torch.dtype = torch.bfloat16,
+        threads: int | None = None,
+    ) -> None:
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="streamsr-model")
+        self._thread.submit(self._set_up, path, device, dtype, threads).result()
+
+    def _set_up(
+        self, path: Path | None, device: torch.device, dtype: torch.dtype, threads: int | None
+    ) -> None:
+        weights = load_weights(path)
+        if threads is not None and device.type == "cpu":
+            torch.set_num_threads(threads)
         self.device, self.dtype = device, dtype
         self.sha256, self.description = weights.sha256, weights.description
         self._network = weights.network.to(device, dtype).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._guide = weights.guide.to(device)
         self._noise: dict[tuple[int, int], Tensor] = {}
         self._masks = {size: template_mask(size // 4, device) for size in SIZES_PX}
-        self._lock = threading.Lock()
 
     @classmethod
     def load(
-        cls, path: Path | None = None, *, device: str = "auto", dtype: torch.dtype = torch.bfloat16
+        cls,
+        path: Path | None = None,
+        *,
+        device: str = "auto",
+        dtype: torch.dtype = torch.bfloat16,
+        threads: int | None = None,
     ) -> Restorer:
         """The packaged weights, or those at ``path``. Raises ModelError, DeviceError."""
         chosen = choose_device(device)
-        return cls(load_weights(path), chosen, dtype)
+        return cls(path, chosen, dtype, threads)
 
     def warm_up(self) -> None:
         """Run each size once: the first evaluation prepares kernels and takes several times as long."""
@@ -112,7 +136,10 @@ class Restorer:
 
     def guide(self, crops: Sequence[Crop]) -> list[GuideReading]:
         """Ask the guide about crops of one size."""
-        with self._lock, torch.inference_mode():
+        return self._thread.submit(self._guided, crops).result()
+
+    def _guided(self, crops: Sequence[Crop]) -> list[GuideReading]:
+        with torch.inference_mode():
             x_in, native = self._pictures([c.x_in for c in crops]), self._native(crops)
             mask = self._masks[crops[0].size]
             reading, present = self._guide.read_with_energy(x_in, native, mask)
@@ -134,7 +161,13 @@ class Restorer:
             raise ModelError(
                 f"crops must share one size of {SIZES_PX}, got {sorted({c.size for c in crops})}"
             )
-        with self._lock, torch.inference_mode():
+        return self._thread.submit(self._restored, crops, readings, steps, seed).result()
+
+    def _restored(
+        self, crops: Sequence[Crop], readings: Sequence[GuideReading], steps: int, seed: int
+    ) -> list[np.ndarray]:
+        size = crops[0].size
+        with torch.inference_mode():
             x_in, y = self._pictures([c.x_in for c in crops]), self._pictures([c.y for c in crops])
             native = self._native(crops)
             reading = Reading(

@@ -85,10 +85,11 @@ def load_weights(path: Path | None = None, *, preset: str = "M") -> Weights:
         with safe_open(path, "pt") as file:
             header = json.loads(file.metadata()["streamsr"])
             tensors = {key: file.get_tensor(key).float() for key in file.keys()}  # noqa: SIM118
+        description = Description(**header)
+        config = PRESETS[description.preset]
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
         raise ModelError(f"not a streamsr weights file: {path} ({error})") from error
-    description = Description(**header)
-    network, guide = Network(PRESETS[description.preset]), Guide()
+    network, guide = Network(config), Guide()
     try:
         network.load_state_dict(_part(tensors, "network."))
         guide.load_state_dict(_part(tensors, "guide."))

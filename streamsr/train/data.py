@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from ..errors import ConfigError
 from .codec import code_views
-from .degrade import Degradation, View, draw, finish, photograph_still
+from .degrade import Degradation, View, draw, finish, photograph
 
 __all__ = ["Batch", "FacePack", "batches", "degrade_stills"]
 
@@ -80,7 +80,7 @@ def degrade_stills(
 ) -> list[tuple[np.ndarray, np.ndarray]]:
     """x_in and y of each still. Views with the same codec and quality share a coded frame."""
     views = [
-        photograph_still(face, CODED_FRAMES if how.coded else 1, how, rng)
+        photograph(face, CODED_FRAMES if how.coded else 1, how, rng)
         for face, how in zip(faces, hows, strict=True)
     ]
     groups: dict[tuple[str, int], list[int]] = {}

@@ -13,7 +13,7 @@ import numpy as np
 
 from ..face.alignment import TEMPLATE_PX, crop_aligned
 
-__all__ = ["Degradation", "View", "draw", "finish", "photograph", "photograph_still"]
+__all__ = ["Degradation", "View", "draw", "finish", "photograph"]
 
 MARGIN = 1.25  # side of the photographed view over the side of the crop
 
@@ -85,19 +85,12 @@ def draw(rng: np.random.Generator, size: int) -> Degradation:
     )
 
 
-def photograph(faces: list[np.ndarray], how: Degradation, rng: np.random.Generator) -> View:
-    """Camera views before coding. faces[k]: clean aligned (S, S, 3) uint8 at time k."""
-    images, matrices = [], []
-    for k, face in enumerate(faces):
-        image, matrix = _expose(face, how, k - (len(faces) - 1))
-        images.append(_sense(image, how, rng))
-        matrices.append(matrix)
-    return View(images, matrices)
+def photograph(face: np.ndarray, frames: int, how: Degradation, rng: np.random.Generator) -> View:
+    """``frames`` camera views of a clean aligned still (S, S, 3) uint8, before coding.
 
-
-def photograph_still(face: np.ndarray, frames: int, how: Degradation, rng: np.random.Generator) -> View:
-    """The same of one still that drifts: exposed once, its earlier frames are shifted views of the last."""
-    image, matrix = _expose(face, how, 0)
+    It drifts: exposed once, its earlier frames are shifted views of the last.
+    """
+    image, matrix = _expose(face, how)
     images = [_sense(image, how, rng)]
     for k in range(1, frames):
         shift = np.array([[1, 0, -k * how.drift[0]], [0, 1, -k * how.drift[1]]])
@@ -114,7 +107,7 @@ def finish(view: View, size: int) -> list[tuple[np.ndarray, np.ndarray]]:
     ]
 
 
-def _expose(face: np.ndarray, how: Degradation, k: int) -> tuple[np.ndarray, np.ndarray]:
+def _expose(face: np.ndarray, how: Degradation) -> tuple[np.ndarray, np.ndarray]:
     """Blur, turn, shift and reduce one clean face; the view and its matrix to the template."""
     size = face.shape[0]
     if how.blur[0] > 0:
@@ -123,7 +116,7 @@ def _expose(face: np.ndarray, how: Degradation, k: int) -> tuple[np.ndarray, np.
     side = max(8, round(how.native * MARGIN))  # of the view, px
     reduce = size / how.native  # face px per view px
     centre = side / 2 - 0.5
-    dx, dy = (how.shift[i] + how.drift[i] * k for i in range(2))
+    dx, dy = how.shift
     turn = np.deg2rad(how.roll_deg)
     c, s = np.cos(turn), np.sin(turn)
     rotation = np.array([[c, -s], [s, c]])

@@ -67,7 +67,8 @@ class Run:
         self.network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.guide.to(device)
         self.average = copy.deepcopy(self.network).eval(), copy.deepcopy(self.guide).eval()
-        slow, fast = [], []
+        slow: list[torch.nn.Parameter] = []
+        fast: list[torch.nn.Parameter] = []
         for name, parameter in self.network.named_parameters():
             (fast if any(part in name for part in CONDITIONED) else slow).append(parameter)
         self.optimiser = torch.optim.AdamW(
@@ -161,8 +162,9 @@ def train_stills(
     begun = time.monotonic() - run.elapsed_s
     saved = validated = time.monotonic()
     losses: list[tuple[float, float]] = []
+    lesson: _Lesson | None = None
     while run.elapsed_s < minutes * 60:
-        if run.step % stage.visits == 0:
+        if lesson is None or run.step % stage.visits == 0:  # a run is resumed at any step
             lesson = _Lesson(run, next(stream))
         restoring, guiding = _still_loss(run, stage, lesson, generator)
         progress = run.elapsed_s / (minutes * 60)
