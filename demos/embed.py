@@ -11,7 +11,8 @@ SCALE = 2
 
 def main(source_path: str, sink_path: str) -> None:
     source, sink = open_source(source_path), open_sink(sink_path, source_url=source_path)
-    session = streamsr.Enhancer().session(scale=SCALE)
+    enhancer = streamsr.Enhancer()
+    session = enhancer.session(scale=SCALE)
     try:
         info = source.open()
         sink.open(replace(info, width=SCALE * info.width, height=SCALE * info.height))
@@ -25,6 +26,7 @@ def main(source_path: str, sink_path: str) -> None:
         sink.abort()  # after close: nothing to do
         source.close()
         session.close()
+        enhancer.close()
 
 
 if __name__ == "__main__":

@@ -72,7 +72,7 @@ def run(
         if report_path is not None:
             _save(_not_begun(source, sink_url, scale, error), report_path)
         raise
-    with RunDisplay(Console(stderr=True), source.live) as display:
+    with enhancer, RunDisplay(Console(stderr=True), source.live) as display:
         pipeline = Pipeline(
             source,
             sink_url,

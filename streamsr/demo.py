@@ -164,7 +164,17 @@ def run(
     if enhancer is None:
         from .enhancer import Enhancer as PackagedEnhancer  # torch loads here
 
-        enhancer = PackagedEnhancer(device=device)
+        with PackagedEnhancer(device=device) as enhancer:
+            return run(
+                out_dir,
+                seconds=seconds,
+                fidelity=fidelity,
+                steps=steps,
+                seed=seed,
+                overwrite=overwrite,
+                enhancer=enhancer,
+                console=console,
+            )
 
     source = DegradedSource(MotionSample(round(seconds * RATE), RATE, seed), crf=CAMERA_CRF)
     sink = LiveSink()

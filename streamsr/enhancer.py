@@ -48,6 +48,16 @@ class Enhancer:
         )
         self._restorer.warm_up()
 
+    def close(self) -> None:
+        """End the model's thread; sessions cannot enhance afterwards. May be called twice."""
+        self._restorer.close()
+
+    def __enter__(self) -> Enhancer:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
     @property
     def device(self) -> str:
         return self._restorer.device.type

@@ -93,8 +93,16 @@ class Restorer:
         dtype: torch.dtype = torch.bfloat16,
         threads: int | None = None,
     ) -> None:
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="streamsr-model")
-        self._thread.submit(self._set_up, path, device, dtype, threads).result()
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="restorer")
+        try:
+            self._thread.submit(self._set_up, path, device, dtype, threads).result()
+        except BaseException:  # whatever it was, no thread stays behind
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """End the thread. May be called twice."""
+        self._thread.shutdown()
 
     def _set_up(
         self, path: Path | None, device: torch.device, dtype: torch.dtype, threads: int | None
