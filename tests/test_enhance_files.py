@@ -20,12 +20,12 @@ import av
 import cv2
 import numpy as np
 import pytest
+from commands import enhance, report_of
 from helpers import MemorySink, MemorySource, nothing_left, owned_threads
 from media import audio_packets, moving_portrait, tone, write_video
 from test_io_colour import COLOURS, chart, error, write_chart
 
 from streamsr import Enhancer
-from streamsr.cli import main
 from streamsr.frame import Colour, Frame
 from streamsr.io.file import FileSource
 from streamsr.model import weights
@@ -84,14 +84,6 @@ def out(tmp_path: Path) -> Path:
     folder = tmp_path / "out"
     folder.mkdir()
     return folder
-
-
-def enhance(source: object, sink: object, *options: object) -> int:
-    return main(["enhance", str(source), "-o", str(sink), "--device", "cpu", *map(str, options)])
-
-
-def report_of(path: Path) -> dict:
-    return json.loads(path.read_text())
 
 
 def read_all(path: Path) -> list[Frame]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import socket
@@ -19,11 +18,11 @@ import av
 import cv2
 import numpy as np
 import pytest
+from commands import enhance, report_of
 from helpers import owned_threads
 from media import moving_portrait, write_video
 from rtsp_server import RtspServer, free_port, live_video, looped_pictures, missing, publish_in, publish_out
 
-from streamsr.cli import main
 from streamsr.errors import SourceError
 from streamsr.frame import Frame
 from streamsr.io.rtsp import RtspSource
@@ -115,14 +114,6 @@ def out(tmp_path: Path) -> Path:
     folder = tmp_path / "out"
     folder.mkdir()
     return folder
-
-
-def enhance(source: object, sink: object, *options: object) -> int:
-    return main(["enhance", str(source), "-o", str(sink), "--device", "cpu", *map(str, options)])
-
-
-def report_of(path: Path) -> dict:
-    return json.loads(path.read_text())
 
 
 def error_line(capsys: pytest.CaptureFixture[str]) -> str:
