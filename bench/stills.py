@@ -18,7 +18,14 @@ import cv2
 import numpy as np
 
 from streamsr.errors import ConfigError
-from streamsr.face.alignment import TEMPLATE_PX, crop_aligned, invert, native_side, rescale_template
+from streamsr.face.alignment import (
+    TEMPLATE_PX,
+    camera_map,
+    camera_patch,
+    crop_aligned,
+    invert,
+    rescale_template,
+)
 
 from .baselines import baselines
 from .clips import Picture, read_clip, write_clip
@@ -111,7 +118,7 @@ def restore_crop(
 
     matrix = template_matrix(low.shape[0])
     x_in, y = crop_aligned(low, matrix, size), crop_aligned(low, matrix, size // 4)
-    crop = Crop(x_in, y, native_side(matrix))
+    crop = Crop(x_in, y, camera_map(matrix, size), camera_patch(low, matrix))
     (reading,) = restorer.guide([crop])
     (residual,) = restorer.restore([crop], [reading], steps=steps, seed=seed)
     return np.rint(x_in + residual).clip(0, 255).astype(np.uint8), reading.t0
@@ -142,12 +149,13 @@ def coded_face(face: np.ndarray) -> np.ndarray:
     """What a call's encoder leaves of a face: (n, n, 3) uint8 RGB, the same size.
 
     The face drifts one pixel a frame, so that the last picture is predicted from others, as nearly
-    all pictures of a call are.
+    all pictures of a call are. It ends on a multiple of 8 px: the blocks of a whole frame begin there.
     """
     side = face.shape[0]
-    width = max(CALL_WIDTH_PX, side + side % 2 + CALL_FRAMES)
+    width = max(CALL_WIDTH_PX, side + side % 2 + 2 * CALL_FRAMES)
     height = max(CALL_HEIGHT_PX, side + side % 2)
-    left, top = (width - side) // 2, (height - side) // 2
+    top = (height - side) // 2 // 8 * 8
+    left = ((width - side) // 2 + CALL_FRAMES - 1) // 8 * 8 - (CALL_FRAMES - 1)
     spread = CALL_FRAMES + max(left, width - side - left)
     canvas = cv2.copyMakeBorder(face, top, height - side - top, spread, spread, cv2.BORDER_REPLICATE)
 

@@ -35,10 +35,10 @@ __all__ = ["NullSink", "main", "run"]
 FRAMES, WARM_UP, RUNS = 300, 50, 3
 LIVE_RATE = Fraction(25)
 RSS_EVERY_S = 1.0
-STAGES = ("decode", "read", "track", "align", "guide", "net", "composite", "enhance", "encode")
+STAGES = ("decode", "read", "track", "align", "guide", "net", "restore", "composite", "encode")
 COLUMNS = (
     "faces", "input_px", "live", "fps", "restored_share", "faces_seen", "nfe", "age_p50_ms", "age_p95_ms",
-    "age_p99_ms", "dropped", "track_p50_ms", "enhance_p50_ms", "enhance_p95_ms", "enhance_p99_ms",
+    "age_p99_ms", "dropped", "track_p50_ms", "restore_p50_ms", "restore_p95_ms", "restore_p99_ms",
     "net_p50_ms", "peak_rss_mb", "rss_growth_mb",
 )  # fmt: skip
 

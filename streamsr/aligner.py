@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass
 
 from .errors import FrameError
-from .face.alignment import crop_aligned, native_side
+from .face.alignment import camera_map, camera_patch, crop_aligned, native_side
 from .face.tracker import TrackedFace, Tracker
 from .frame import MAX_SIDE_PX, Frame, check_image
 from .model.restorer import Crop
@@ -67,8 +67,8 @@ class Aligner:
         self._epoch = 0  # the last one given
         self._known: dict[int, _Known] = {}
 
-    def look(self, frame: Frame) -> Tracked:
-        """Raises FrameError for a picture that is none, or too large at this scale."""
+    def look(self, frame: Frame, *, coarse: bool = False) -> Tracked:
+        """coarse: S = 256 for every face. Raises FrameError for a picture that is none, or too large."""
         check_image(frame.image, "frame")
         largest = self._scale * max(frame.width, frame.height)
         if largest > MAX_SIDE_PX:
@@ -83,7 +83,7 @@ class Aligner:
         self._shape = frame.image.shape
         faces = self._tracker.track(frame.image, frame.time_s)
         found = time.perf_counter()
-        aligned = tuple(self._aligned(frame, face) for face in faces)
+        aligned = tuple(self._aligned(frame, face, coarse) for face in faces)
         stage_ms = {"track": (found - began) * 1e3, "align": (time.perf_counter() - found) * 1e3}
         return Tracked(frame, aligned, self._scene, stage_ms)
 
@@ -91,10 +91,10 @@ class Aligner:
         """May be called twice."""
         self._tracker.close()
 
-    def _aligned(self, frame: Frame, face: TrackedFace) -> AlignedFace:
+    def _aligned(self, frame: Frame, face: TrackedFace, coarse: bool) -> AlignedFace:
         known = self._recognised(face, frame.index)
         native = native_side(face.matrix)
-        size = known.size = choose_size(native * self._scale, known.size)
+        size = known.size = 256 if coarse else choose_size(native * self._scale, known.size)
         known.too_small = face.roi_px[2] < SMALLEST_FACE_PX + REGROWN_PX * known.too_small
         outcome = None
         if known.too_small:
@@ -104,7 +104,8 @@ class Aligner:
         crop = None
         if outcome is None:
             x_in, y = (crop_aligned(frame.image, face.matrix, side) for side in (size, size // 4))
-            crop = Crop(x_in, y, native)
+            patch = camera_patch(frame.image, face.matrix)
+            crop = Crop(x_in, y, camera_map(face.matrix, size), patch)
         return AlignedFace(face, known.epoch, size, native, crop, outcome)
 
     def _recognised(self, face: TrackedFace, index: int) -> _Known:

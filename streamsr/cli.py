@@ -217,7 +217,8 @@ def doctor(
 @app.command()
 def train(
     stage: Annotated[
-        Literal["a", "b"], typer.Argument(help="a: crops; b: whole faces, both sizes, and the guide.")
+        Literal["g", "a", "b"],
+        typer.Argument(help="g: the guide alone; a: crops; b: whole faces, both sizes, and the guide."),
     ],
     data: Annotated[Path, typer.Option(metavar="DIR", help="Holds faces.csv and faces/.")],
     out: Annotated[
@@ -227,7 +228,7 @@ def train(
     minutes: Annotated[
         float | None,
         typer.Option(
-            metavar="MIN", help="Of this stage, over all resumptions.", show_default="a: 15, b: 120"
+            metavar="MIN", help="Of this stage, over all resumptions.", show_default="g: 5, a: 15, b: 120"
         ),
     ] = None,
     begin: Annotated[Path | None, typer.Option(metavar="FILE", help="Weights to begin from.")] = None,

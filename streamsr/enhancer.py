@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterable
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Literal
@@ -16,10 +17,10 @@ from .clock import MONOTONIC, NS_PER_MS, Clock
 from .errors import ConfigError
 from .face.composite import Paste, certificate, paste, upscale
 from .face.mask import face_mask
-from .face.tracker import MediaPipeTracker, Tracker
+from .face.tracker import MediaPipeTracker, TrackedFace, Tracker
 from .fit import SCALES
 from .frame import Frame
-from .ladder import Ladder, Rung
+from .ladder import Ladder, Pace, Rung
 from .memory import FaceMemory
 from .model.restorer import Crop, Restorer
 from .model.sampler import step_count
@@ -94,7 +95,7 @@ class Enhancer:
 
 
 class Session:
-    """One stream. ``track`` belongs to one thread, ``enhance`` to one thread; they may differ."""
+    """One stream. ``track``, ``restore`` and ``composite`` belong to one thread each, which may differ."""
 
     def __init__(
         self,
@@ -118,7 +119,8 @@ class Session:
         self._aligner = Aligner(tracker, scale)
         self._scene = 0
         self._memories: dict[int, FaceMemory] = {}
-        self._ladder = Ladder()
+        self._ladder, self._pace = Ladder(), Pace()
+        self._enhanced_index: int | None = None
         self._index = 0
         self._closed = False
 
@@ -132,29 +134,40 @@ class Session:
             image, self._index, Fraction(1, 25), now_ns, self._index, discontinuity=self._index == 0
         )
         self._index += 1
-        out, report = self.enhance(self.track(frame))
+        out, report = self.composite(self.restore(self.track(frame)))
         return out.image, report
 
     def track(self, frame: Frame) -> Tracked:
         """Find the faces and cut them out. Raises FrameError for a picture that is none, or too large."""
-        return self._aligner.look(frame)
+        return self._aligner.look(frame, coarse=self._pace.coarse)
 
-    def enhance(self, tracked: Tracked, deadline_ns: int | None = None) -> tuple[Frame, FrameReport]:
-        """The output frame. deadline_ns: when it ought to be done, on the session's clock; None: no hurry."""
+    def restore(self, tracked: Tracked, deadline_ns: int | None = None) -> Restored:
+        """Run the model. deadline_ns: when the frame ought to be done, on the session's clock, if ever."""
         watch = _Stopwatch(dict(tracked.stage_ms))
-        camera = tracked.frame.image
         jobs, reset = self._admit(tracked)
-        self._ask_guide([job for job in jobs if job.wanted])
+        wanted = [job for job in jobs if job.wanted]
+        self._ask_guide(wanted)
         watch.lap("guide")
-        self._restore([job for job in jobs if job.wanted], deadline_ns)
+        self._restore(wanted, deadline_ns, self._dropped_before(tracked.frame))
         watch.lap("net")
+        details = tuple(
+            job.detail(self._restorer.residual_rms(job.size)) for job in jobs if job.residual is not None
+        )
+        return Restored(tracked.frame, details, tuple(job.report() for job in jobs), watch.laps, reset)
+
+    def composite(self, restored: Restored) -> tuple[Frame, FrameReport]:
+        """The output frame: enlarged, with the restored detail pasted in, and what became of it."""
+        watch = _Stopwatch(dict(restored.stage_ms))
+        camera = restored.frame.image
         out = upscale(camera, self.scale)
-        proof = self._composite(out, camera, jobs)
+        before = paste(out, camera, [detail.paste() for detail in restored.details], self.scale)
+        rms, most = certificate(out, camera, self.scale)
+        proof = Certificate(*(before if before is not None else (rms, most)), rms, most)
         watch.lap("composite")
-        if any(job.residual is not None for job in jobs):
+        if restored.details:
             self._ladder.learn_rest(watch.laps["composite"])
-        faces = tuple(job.report() for job in jobs)
-        return tracked.frame.with_image(out), FrameReport(faces, proof, watch.laps, reset)
+        report = FrameReport(restored.faces, proof, watch.laps, restored.reset)
+        return restored.frame.with_image(out), report
 
     def close(self) -> None:
         """Give the tracker back. May be called twice."""
@@ -190,7 +203,7 @@ class Session:
             if job.memory.strength == 0:
                 job.outcome = Outcome.BYPASSED
 
-    def _restore(self, jobs: list[_Job], deadline_ns: int | None) -> None:
+    def _restore(self, jobs: list[_Job], deadline_ns: int | None, dropped: int) -> None:
         jobs = [job for job in jobs if job.outcome is not Outcome.BYPASSED]
         steps = [self._wanted_steps(job) for job in jobs]
         rung = Rung.STEPS
@@ -198,6 +211,8 @@ class Session:
             left_ms = (deadline_ns - self._clock.now_ns()) / NS_PER_MS
             counts = {group[0].size: len(group) for group in _by_size(jobs)}
             rung = self._ladder.choose(counts, max(steps), left_ms)
+            in_time = rung in (Rung.STEPS, Rung.ONE_STEP)
+            self._pace.observe(in_time, dropped, self._ladder.cost_ms(counts), left_ms)
         if rung in (Rung.CACHE, Rung.ORIGINAL):
             for job in jobs:
                 job.reuse(allowed=rung is Rung.CACHE)
@@ -224,20 +239,10 @@ class Session:
             return self.steps
         return 1 if self._restorer.device.type == "cpu" else step_count(job.memory.reading.t0)
 
-    def _composite(self, out: np.ndarray, camera: np.ndarray, jobs: list[_Job]) -> Certificate:
-        pastes = [
-            Paste(
-                matrix=job.face.matrix,
-                residual=job.residual,
-                mask=face_mask(job.face.landmarks, job.face.matrix, job.size) * job.weight,
-                gamma=job.gamma(self._restorer.residual_rms(job.size)),
-            )
-            for job in jobs
-            if job.residual is not None
-        ]
-        before = paste(out, camera, pastes, self.scale)
-        rms, most = certificate(out, camera, self.scale)
-        return Certificate(*(before if before is not None else (rms, most)), rms, most)
+    def _dropped_before(self, frame: Frame) -> int:
+        """Frames between this one and the last, lost on the way here or in the camera."""
+        last, self._enhanced_index = self._enhanced_index, frame.index
+        return 0 if last is None or frame.discontinuity else max(0, frame.index - last - 1)
 
     def _forget(self, present: set[int], index: int) -> None:
         """Drop the memory of faces that have been gone for long."""
@@ -245,6 +250,32 @@ class Session:
             k for k, memory in self._memories.items() if k not in present and index - memory.seen_index > 250
         ]:
             del self._memories[track_id]
+
+
+@dataclass(frozen=True, slots=True)
+class Detail:
+    """A face's restored residual and how it is to be pasted. weight: of the effect, in [0, 1]."""
+
+    face: TrackedFace
+    size: int
+    residual: np.ndarray
+    weight: float
+    gamma: float
+
+    def paste(self) -> Paste:
+        mask = face_mask(self.face.landmarks, self.face.matrix, self.size) * self.weight
+        return Paste(self.face.matrix, self.residual, mask, self.gamma)
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """A frame and its restored faces, on their way to the compositing thread."""
+
+    frame: Frame
+    details: tuple[Detail, ...]
+    faces: tuple[FaceReport, ...]
+    stage_ms: dict[str, float]
+    reset: bool
 
 
 class _Job:
@@ -279,9 +310,11 @@ class _Job:
         else:
             self.outcome = Outcome.SKIPPED
 
-    def gamma(self, residual_rms: float) -> float:
-        """s_p^2 / (s_p^2 + sigma_y^2): Eq. (9), FLAIR, with the guide's sigma_y."""
-        return residual_rms**2 / (residual_rms**2 + self.memory.reading.sigma_y**2)
+    def detail(self, residual_rms: float) -> Detail:
+        """gamma = s_p^2 / (s_p^2 + sigma_y^2): Eq. (9), FLAIR, with the guide's sigma_y."""
+        assert self.residual is not None
+        gamma = residual_rms**2 / (residual_rms**2 + self.memory.reading.sigma_y**2)
+        return Detail(self.face, self.size, self.residual, self.weight, gamma)
 
     def report(self) -> FaceReport:
         assert self.outcome is not None

@@ -27,7 +27,7 @@ __all__ = ["Pipeline", "run"]
 
 FILE_CAPACITY = 4  # frames between two stages of a file
 LIVE_ENCODE_CAPACITY = 2  # enough to ride out one slow write; more would only add age
-BUDGET_INTERVALS = 1.5  # default age budget of a live frame, in frame intervals
+BUDGET_INTERVALS = 2.0  # default age budget of a live frame, in frame intervals
 BUDGET_MS = (15.0, 250.0)  # its bounds: nominal rates of live streams may be nonsense
 PROGRESS_S = 0.25  # between two calls of on_progress
 INTERRUPT_S = 0.1  # a blocked source is interrupted again after this time
@@ -39,7 +39,7 @@ class Pipeline:
 
     source, sink: addresses as ``streamsr.io`` reads them, or objects. ``codec``, ``crf`` and ``overwrite``
     are for a sink given by its address. fidelity, steps, seed: None is the enhancer's default.
-    budget_ms: age that the enhancer is to keep a live frame below, by default 1.5 frame intervals.
+    budget_ms: age that the enhancer is to keep a live frame below, by default two frame intervals.
     on_progress: called on the loop with a report, at most four times a second, and once at the end.
 
     Entering opens the session, the source and the sink. Any failure or cancellation, then or later,
@@ -107,7 +107,8 @@ class Pipeline:
         except BaseException as error:  # __aexit__ will not be called: whatever it was, clean up
             await self._fail(error)
             raise
-        for name, capacity in (("track", 1), ("enhance", 1), ("encode", LIVE_ENCODE_CAPACITY)):
+        capacities = {"track": 1, "restore": 1, "composite": 1, "encode": LIVE_ENCODE_CAPACITY}
+        for name, capacity in capacities.items():
             self._queues[name] = LatestFrame(capacity) if stages.live else Lossless(FILE_CAPACITY)
         return self
 
@@ -133,7 +134,8 @@ class Pipeline:
             async with asyncio.TaskGroup() as tasks:
                 self._decode_task = tasks.create_task(self._decode(self._stages))
                 tasks.create_task(self._track(self._stages))
-                tasks.create_task(self._enhance(self._stages))
+                tasks.create_task(self._restore(self._stages))
+                tasks.create_task(self._composite(self._stages))
                 tasks.create_task(self._encode(self._stages))
             self._ended_ns = self._clock.now_ns()
             await self._stages.shut_down()
@@ -229,16 +231,24 @@ class Pipeline:
             seen = discontinuities
             tracked, ms = await stages.track(frame)
             self._tally.stage("track", ms)
-            await self._queues["enhance"].send((frame.captured_ns, tracked))
-        self._queues["enhance"].close()
+            await self._queues["restore"].send((frame.captured_ns, tracked))
+        self._queues["restore"].close()
 
-    async def _enhance(self, stages: Stages) -> None:
+    async def _restore(self, stages: Stages) -> None:
         assert self._info is not None
         budget_ns = self._budget_ns(self._info)
-        async for captured_ns, tracked in self._queues["enhance"]:
+        async for captured_ns, tracked in self._queues["restore"]:
             deadline_ns = captured_ns + budget_ns if stages.live else None
-            frame, report, ms = await stages.enhance(tracked, deadline_ns)
-            self._tally.enhanced(report, ms)
+            restored, ms = await stages.restore(tracked, deadline_ns)
+            self._tally.stage("restore", ms)
+            await self._queues["composite"].send(restored)
+        self._queues["composite"].close()
+
+    async def _composite(self, stages: Stages) -> None:
+        async for restored in self._queues["composite"]:
+            frame, report, ms = await stages.composite(restored)
+            self._tally.stage("composite", ms)
+            self._tally.enhanced(report)
             await self._queues["encode"].send((frame, report))
         self._queues["encode"].close()
 

@@ -64,8 +64,8 @@ class RunReport(_Model):
         the first read and the finishing of the output included.
     age_ms: from capture to the moment the sink had taken the frame.
     stage_ms: "decode" for a file, "read" for a live source (the wait for the camera is in it), "track"
-        (all of the tracker's thread; of it "align"), "enhance" (all of the model's thread) and its parts
-        as the enhancer names them ("guide", "net", "composite"), "encode".
+        (all of the tracker's thread; of it "align"), "restore" (all of the model's thread; of it "guide"
+        and "net"), "composite", "encode".
     faces: face-frames, that is tracked faces summed over the frames out; all counts below are of those.
         faces_max: most in one frame.
     restored_share: RESTORED / all face-frames: the part that went through at least one step of the network.
@@ -73,6 +73,7 @@ class RunReport(_Model):
         restored. UNSURE, CACHED and SKIPPED stand in the denominator. None where none ought to be.
     bypassed: already sharp, returned as they were. too_small: never repainted.
     rungs: face-frames by outcome, all of them; "cached" and "skipped" are rungs of the budget ladder.
+    restored_px: RESTORED face-frames by S, the side of the crop that the network saw.
     nfe: face-frames by number of network evaluations. t0_mean: over those that have one.
     certificate_rms, certificate_max: output reduced again against the camera's pixels, in units of
         1/255: mean over frames of the rms, and the largest maximum; _before: before the projection.
@@ -114,6 +115,7 @@ class RunReport(_Model):
     bypassed: int = 0
     too_small: int = 0
     rungs: dict[str, int] = {}
+    restored_px: dict[int, int] = {}
     nfe: dict[int, int] = {}
     t0_mean: float | None = None
     certificate_rms: float | None = None
@@ -180,6 +182,7 @@ class RunTally:
         self._stages: dict[str, LatencyWindow] = {}
         self._outcomes: Counter[Outcome] = Counter()
         self._nfe: Counter[int] = Counter()
+        self._sizes: Counter[int] = Counter()
         self._faces_max = self._cache_resets = 0
         self._t0, self._rms, self._rms_before = _Mean(), _Mean(), _Mean()
         self._max: float | None = None
@@ -199,11 +202,10 @@ class RunTally:
             self.frames_missed += max(0, frame.index - last.index - 1)
             self.resolution_changes += frame.image.shape != last.image.shape
 
-    def enhanced(self, report: FrameReport, ms: float) -> None:
-        """A frame has left the enhancer, which took ``ms`` in all."""
-        self.stage("enhance", ms)
+    def enhanced(self, report: FrameReport) -> None:
+        """A frame has left the enhancer."""
         for name, part_ms in report.stage_ms.items():
-            if name != "track":  # measured by the caller, on its own thread
+            if name not in ("track", "composite"):  # measured by the caller, on their threads
                 self.stage(name, part_ms)
 
     def written(self, frame: Frame, report: FrameReport, taken_ns: int) -> None:
@@ -216,6 +218,7 @@ class RunTally:
         for face in report.faces:
             self._outcomes[face.outcome] += 1
             self._nfe[face.nfe] += 1
+            self._sizes[face.size_px] += face.outcome is Outcome.RESTORED
             if face.t0 is not None:
                 self._t0.add(face.t0)
         if (found := report.certificate) is not None:
@@ -250,6 +253,7 @@ class RunTally:
             "bypassed": bypassed,
             "too_small": too_small,
             "rungs": {outcome.value: self._outcomes[outcome] for outcome in Outcome},
+            "restored_px": {size: count for size, count in sorted(self._sizes.items()) if count},
             "nfe": dict(sorted(self._nfe.items())),
             "t0_mean": self._t0.value(),
             "certificate_rms": self._rms.value(),

@@ -1,4 +1,4 @@
-"""The four threads of a stream, and what each of them has open.
+"""The five threads of a stream, and what each of them has open.
 
 Source, session and sink are opened, used and closed on the threads that own them. Each method below
 returns what the work gave and how many milliseconds it took there, waiting for the thread not counted.
@@ -26,17 +26,19 @@ _log = logging.getLogger(__name__)
 
 
 class Session(Protocol):
-    """One stream's state in an enhancer. ``track`` has a thread of its own, all else shares another.
+    """One stream's state in an enhancer. ``track``, ``restore`` and ``composite`` have a thread each.
 
-    A live pipeline may drop what ``track`` returned before ``enhance`` sees it: whatever a later frame
-    has to know of it (a new identity, a discontinuity) must not be in it alone.
+    A live pipeline may drop what one returned before the next sees it: whatever a later frame has to
+    know of it (a new identity, a discontinuity) must not be in it alone.
     """
 
     def track(self, frame: Frame) -> Any: ...
 
-    def enhance(self, tracked: Any, deadline_ns: int | None = None) -> tuple[Frame, FrameReport]:
+    def restore(self, tracked: Any, deadline_ns: int | None = None) -> Any:
         """deadline_ns: when the frame ought to be done, on the clock of ``captured_ns``; None: no hurry."""
         ...
+
+    def composite(self, restored: Any) -> tuple[Frame, FrameReport]: ...
 
     def close(self) -> None: ...
 
@@ -65,7 +67,7 @@ class SinkOptions:
 
 
 class Stages:
-    """decode, track, enhance, encode. ``session_options``: passed to ``enhancer.session`` too.
+    """decode, track, restore, composite, encode. ``session_options``: passed to ``enhancer.session`` too.
 
     The threads store what they open themselves: a cancelled caller never sees what its call returned.
     """
@@ -93,7 +95,8 @@ class Stages:
         self.sink_closed = False  # the output is finished
         self._warnings: list[str] = []
         self._decoding, self._tracking = Worker("decode"), Worker("track")
-        self._enhancing, self._encoding = Worker("enhance"), Worker("encode")
+        self._restoring, self._compositing = Worker("restore"), Worker("composite")
+        self._encoding = Worker("encode")
 
     @property
     def warnings(self) -> list[str]:
@@ -108,7 +111,7 @@ class Stages:
 
         Raises ConfigError, SourceError, SinkError, and what the enhancer raises.
         """
-        await self._enhancing.call(self._open_session)
+        await self._restoring.call(self._open_session)
         info = await self._decoding.call(self._open_source)
         self.output_px = output_px(info, self._scale)
         await self._encoding.call(self._open_sink, info)
@@ -120,8 +123,11 @@ class Stages:
     async def track(self, frame: Frame) -> tuple[Any, float]:
         return await self._tracking.call(self._track, frame)
 
-    async def enhance(self, tracked: Any, deadline_ns: int | None) -> tuple[Frame, FrameReport, float]:
-        return await self._enhancing.call(self._enhance, tracked, deadline_ns)
+    async def restore(self, tracked: Any, deadline_ns: int | None) -> tuple[Any, float]:
+        return await self._restoring.call(self._restore, tracked, deadline_ns)
+
+    async def composite(self, restored: Any) -> tuple[Frame, FrameReport, float]:
+        return await self._compositing.call(self._composite, restored)
 
     async def write(self, frame: Frame) -> tuple[float, int]:
         """Fitted to the size of the output. The second value: when the sink had taken it, in ns."""
@@ -147,9 +153,10 @@ class Stages:
         self._shutting_down = True
         self._decoding.finish(self._close_source)
         self._tracking.finish()
-        self._enhancing.finish(self._close_session)
+        self._compositing.finish()
+        self._restoring.finish(self._close_session)
         self._encoding.finish(self._abort_sink)
-        workers = (self._decoding, self._tracking, self._enhancing, self._encoding)
+        workers = (self._decoding, self._tracking, self._restoring, self._compositing, self._encoding)
         try:
             await join(workers, SHUTDOWN_GRACE_S, poke=self.interrupt)
         finally:
@@ -214,10 +221,16 @@ class Stages:
         tracked = self._session.track(frame)
         return tracked, self._ms_since(began_ns)
 
-    def _enhance(self, tracked: Any, deadline_ns: int | None) -> tuple[Frame, FrameReport, float]:
+    def _restore(self, tracked: Any, deadline_ns: int | None) -> tuple[Any, float]:
         assert self._session is not None
         began_ns = self._clock.now_ns()
-        frame, report = self._session.enhance(tracked, deadline_ns=deadline_ns)
+        restored = self._session.restore(tracked, deadline_ns=deadline_ns)
+        return restored, self._ms_since(began_ns)
+
+    def _composite(self, restored: Any) -> tuple[Frame, FrameReport, float]:
+        assert self._session is not None
+        began_ns = self._clock.now_ns()
+        frame, report = self._session.composite(restored)
         return frame, report, self._ms_since(began_ns)
 
     def _write(self, frame: Frame) -> tuple[float, int]:
@@ -231,7 +244,8 @@ class Stages:
             self._source.close()
 
     def _close_session(self) -> None:
-        self._tracking.wait()  # a session is closed when neither thread uses it
+        self._tracking.wait()  # a session is closed when no other thread uses it
+        self._compositing.wait()
         if self._session is not None:
             self._session.close()
 

@@ -192,7 +192,8 @@ class BypassSession:
         self.tracked: list[Frame] = []
         self.deadlines: list[int | None] = []
         self.track_threads: set[str] = set()
-        self.enhance_threads: set[str] = set()
+        self.restore_threads: set[str] = set()
+        self.composite_threads: set[str] = set()
         self.closed = 0
         self.busy = False  # in ``track`` now
         self.closed_while_busy = False
@@ -205,18 +206,22 @@ class BypassSession:
         self.busy = False
         return frame
 
-    def enhance(self, tracked: Frame, deadline_ns: int | None = None) -> tuple[Frame, FrameReport]:
-        self.enhance_threads.add(threading.current_thread().name)
+    def restore(self, tracked: Frame, deadline_ns: int | None = None) -> Frame:
+        self.restore_threads.add(threading.current_thread().name)
         self.deadlines.append(deadline_ns)
         if tracked.index == self.enhancer.fail_at:
             raise ZeroDivisionError("a bug in the model")
-        self.enhancer.spend(self.enhancer.enhance_s)
+        self.enhancer.spend(self.enhancer.restore_s)
+        return tracked
+
+    def composite(self, tracked: Frame) -> tuple[Frame, FrameReport]:
+        self.composite_threads.add(threading.current_thread().name)
         size = (tracked.width * self.scale, tracked.height * self.scale)
         image = cv2.resize(tracked.image, size, interpolation=cv2.INTER_NEAREST)
         report = FrameReport(
             faces=self.enhancer.faces,
             certificate=Certificate(2.0, 9.0, 1.0, 4.0 + tracked.index),
-            stage_ms={"track": 99.0, "net": 1e3 * self.enhancer.enhance_s},
+            stage_ms={"track": 99.0, "net": 1e3 * self.enhancer.restore_s},
             cache_reset=tracked.discontinuity,
         )
         return tracked.with_image(image), report
@@ -227,7 +232,7 @@ class BypassSession:
 
 
 class BypassEnhancer:
-    """track_s, enhance_s: how long a frame takes, by sleeping or, given a FakeClock, on that clock."""
+    """track_s, restore_s: how long a frame takes, by sleeping or, given a FakeClock, on that clock."""
 
     device = "cpu"
     model_sha256 = "0" * 64
@@ -236,13 +241,13 @@ class BypassEnhancer:
         self,
         *,
         track_s: float = 0.0,
-        enhance_s: float = 0.0,
+        restore_s: float = 0.0,
         session_s: float = 0.0,
         faces: tuple[FaceReport, ...] = (),
         fail_at: int | None = None,
         clock: FakeClock | None = None,
     ) -> None:
-        self.track_s, self.enhance_s, self.session_s = track_s, enhance_s, session_s
+        self.track_s, self.restore_s, self.session_s = track_s, restore_s, session_s
         self.faces, self.fail_at, self.clock = faces, fail_at, clock
         self.sessions: list[BypassSession] = []
         self.options: list[dict[str, object]] = []

@@ -40,10 +40,13 @@ class Plain:
     def track(self, frame: Frame) -> Frame:
         return frame
 
-    def enhance(self, tracked: Frame, deadline_ns: int | None = None) -> tuple[Frame, FrameReport]:
+    def restore(self, tracked: Frame, deadline_ns: int | None = None) -> Frame:
         if self.fail_at is not None and tracked.index >= self.fail_at:
             raise ModelError("the network went away")
         time.sleep(self.pause_s)
+        return tracked
+
+    def composite(self, tracked: Frame) -> tuple[Frame, FrameReport]:
         return tracked.with_image(bicubic(tracked.image, self.scale)), FrameReport(stage_ms={"net": 1.5})
 
     def close(self) -> None:
@@ -74,7 +77,7 @@ def test_leaves_film_sheet_report_and_table(tmp_path: Path) -> None:
     assert report.input_px == (256, 256) and report.output_px == (512, 512)
     assert 15 < report.fps < 35
     assert report.age_ms is not None and 0 < report.age_ms.p50 < 1000
-    assert {"track", "enhance", "net", "encode"} <= set(report.stage_ms)
+    assert {"track", "restore", "net", "encode"} <= set(report.stage_ms)
     assert 0 < report.camera_kbps < report.outgoing_kbps
 
     assert len(film_times(out_dir / "demo.mp4")) == report.frames_shown

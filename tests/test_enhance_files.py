@@ -403,7 +403,7 @@ def test_a_face_is_restored_and_the_report_says_so(face_clip: Path, face_film: P
     assert 0 < document["certificate_rms"] <= document["certificate_rms_before"] < 20
     assert document["certificate_rms"] < document["certificate_max"] <= 255
     assert document["fps"] == pytest.approx(COUNT / document["elapsed_s"])
-    stages = {"decode", "track", "enhance", "align", "guide", "net", "composite", "encode"}
+    stages = {"decode", "track", "restore", "align", "guide", "net", "composite", "encode"}
     assert document["stage_ms"].keys() == stages
     for figures in (document["age_ms"], *document["stage_ms"].values()):
         assert 0 < figures["p50"] <= figures["p95"] <= figures["p99"] < 60_000

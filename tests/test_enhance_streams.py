@@ -253,7 +253,7 @@ def test_a_stream_is_recorded_enhanced(
     assert document["rungs"]["restored"] > 0.5 * document["frames_out"]
     assert document["restored_share"] > 0.5
     assert document["age_ms"]["p50"] < 1000
-    assert document["stage_ms"].keys() >= {"read", "track", "enhance", "net", "encode"}
+    assert document["stage_ms"].keys() >= {"read", "track", "restore", "net", "encode"}
     times = times_s(output)
     assert len(times) == document["frames_out"]
     steps = np.diff(times) * RATE

@@ -10,13 +10,14 @@ import skimage.data
 import torch
 from helpers import FakeClock
 
+from streamsr.aligner import Tracked
 from streamsr.clock import NS_PER_MS
 from streamsr.enhancer import Enhancer, Session
 from streamsr.errors import ConfigError, FrameError
 from streamsr.face.alignment import crop_aligned, rescale_template, similarity
 from streamsr.frame import Frame
 from streamsr.model.restorer import Crop, GuideReading
-from streamsr.report import Outcome
+from streamsr.report import FrameReport, Outcome
 
 
 @pytest.fixture(scope="module")
@@ -138,8 +139,14 @@ def test_steps_are_counted(enhancer: Enhancer, camera: np.ndarray) -> None:
     assert report.faces[0].nfe == 3
 
 
+def _enhanced(
+    session: Session, tracked: Tracked, deadline_ns: int | None = None
+) -> tuple[Frame, FrameReport]:
+    return session.composite(session.restore(tracked, deadline_ns))
+
+
 def _tracked_after_learning(session: Session, camera: np.ndarray, clock: FakeClock):
-    session.enhance(session.track(_frame(camera, 0)))  # learns what a step costs
+    _enhanced(session, session.track(_frame(camera, 0)))  # learns what a step costs
     return session.track(_frame(camera, 1, clock.now_ns()))
 
 
@@ -147,9 +154,9 @@ def test_late_live_frames_step_down_the_ladder(enhancer: Enhancer, camera: np.nd
     clock = FakeClock()
     session = enhancer.session(scale=2, steps=2, clock=clock)
     tracked = _tracked_after_learning(session, camera, clock)
-    _, in_time = session.enhance(tracked, deadline_ns=clock.now_ns() + 100_000 * NS_PER_MS)
-    _, hurried = session.enhance(tracked, deadline_ns=clock.now_ns() + NS_PER_MS // 100)
-    picture, late = session.enhance(tracked, deadline_ns=clock.now_ns() - NS_PER_MS)
+    _, in_time = _enhanced(session, tracked, clock.now_ns() + 100_000 * NS_PER_MS)
+    _, hurried = _enhanced(session, tracked, clock.now_ns() + NS_PER_MS // 100)
+    picture, late = _enhanced(session, tracked, clock.now_ns() - NS_PER_MS)
     assert in_time.faces[0].outcome is Outcome.RESTORED
     assert in_time.faces[0].nfe == 2
     assert hurried.faces[0].outcome is Outcome.CACHED
@@ -159,10 +166,10 @@ def test_late_live_frames_step_down_the_ladder(enhancer: Enhancer, camera: np.nd
 
 def test_a_discontinuity_begins_a_new_memory(enhancer: Enhancer, camera: np.ndarray) -> None:
     session = enhancer.session(scale=2)
-    session.enhance(session.track(_frame(camera, 0)))
+    _enhanced(session, session.track(_frame(camera, 0)))
     tracked = session.track(Frame(camera, 1, Fraction(1, 25), 0, 1, discontinuity=True))
     assert all(aligned.face.fresh for aligned in tracked.faces)
-    _, report = session.enhance(tracked)
+    _, report = _enhanced(session, tracked)
     assert report.faces[0].outcome is Outcome.RESTORED
 
 

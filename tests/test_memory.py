@@ -11,7 +11,7 @@ def _reading(missing_share: float) -> GuideReading:
     """A reading whose missing high-band energy is this share of what is there."""
     present = 0.01
     log_sigma = 0.5 * np.log(missing_share * present / SHARE)
-    return GuideReading(np.full(7, log_sigma, np.float32), -5.0, present)
+    return GuideReading(np.full(7, log_sigma, np.float32), -5.0, 30.0, present)
 
 
 def test_the_share_is_missing_energy_over_present_energy() -> None:

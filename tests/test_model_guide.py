@@ -2,6 +2,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from streamsr.model.coding import STATISTICS
 from streamsr.model.guide import (
     BAND_SHARE,
     Guide,
@@ -29,7 +30,7 @@ def test_low_band_is_four_times_the_block_mean() -> None:
 def test_sigma_of_the_bands_is_the_rms_of_the_residual() -> None:
     x, x_in = torch.rand(3, 3, 64, 64), torch.rand(3, 3, 64, 64)
     everywhere = torch.ones(1, 1, 16, 16)
-    reading = true_reading(x, x_in, F.avg_pool2d(x, 4), everywhere)
+    reading = true_reading(x, x_in, F.avg_pool2d(x, 4), everywhere, torch.full((3,), 30.0))
     assert torch.allclose(reading.sigma, (x - x_in).square().mean((1, 2, 3)).sqrt(), rtol=1e-4)
     assert reading.log_sigma_y.exp().max() < 2e-3  # the observation is exact
     assert sum(BAND_SHARE) == 1
@@ -49,17 +50,18 @@ def test_a_guide_reads_a_batch_as_it_reads_one(size: int) -> None:
     torch.manual_seed(0)
     guide = Guide().eval()
     torch.nn.init.normal_(guide.read[-1].weight, 0, 0.1)
-    x_in, native, mask = (
+    x_in, native, coding, mask = (
         torch.rand(2, 3, size, size) * 2 - 1,
         torch.tensor([-2.0, 0.0]),
+        torch.randn(2, STATISTICS),
         template_mask(size // 4),
     )
     with torch.inference_mode():
-        both = guide(x_in, native, mask)
-        alone = guide(x_in[1:], native[1:], mask)
+        both = guide(x_in, native, coding, mask)
+        alone = guide(x_in[1:], native[1:], coding[1:], mask)
     assert torch.allclose(both.log_bands[1:], alone.log_bands, atol=1e-5)
     assert isinstance(both, Reading)
-    assert both.condition().shape == (2, 8)
+    assert both.condition().shape == (2, 9)
     assert ((both.t0 > 0) & (both.t0 < 1)).all()
 
 

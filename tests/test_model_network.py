@@ -7,8 +7,9 @@ from streamsr.model.network import GUIDE_OUTPUTS, PRESETS, Condition, Memory, Ne
 
 def _condition(batch: int) -> Condition:
     g = torch.Generator().manual_seed(3)
-    draw = [torch.rand(batch, generator=g) for _ in range(4)]
-    return Condition(draw[0], draw[1], torch.randn(batch, GUIDE_OUTPUTS, generator=g), draw[2], draw[3])
+    draw = [torch.rand(batch, generator=g) for _ in range(3)]
+    camera = torch.rand(batch, 2, 3, generator=g)
+    return Condition(draw[0], draw[1], torch.randn(batch, GUIDE_OUTPUTS, generator=g), camera, draw[2])
 
 
 def _awake(preset: str = "tiny") -> Network:
@@ -29,7 +30,7 @@ def test_a_new_network_returns_its_input(size: int) -> None:
     with torch.inference_mode():
         out = network(torch.randn_like(x_in), x_in, y, _condition(1), size=size)
     assert torch.equal(out.x_hat, x_in)
-    assert out.gain.shape == (1, 1, size, size)
+    assert out.gain.shape == (1, 1, size // 4, size // 4)
     assert out.features.shape == (1, 16, 64, 64)
 
 
@@ -49,7 +50,7 @@ def test_a_batch_gives_what_its_members_give(size: int) -> None:
 
 
 @pytest.mark.parametrize("size", [256, 512])
-@pytest.mark.parametrize("changed", ["x_t", "x_in", "y", "t", "t0", "guide", "native", "level", "memory"])
+@pytest.mark.parametrize("changed", ["x_t", "x_in", "y", "t", "t0", "guide", "camera", "level", "memory"])
 def test_every_input_matters(size: int, changed: str) -> None:
     network = _awake()
     g = torch.Generator().manual_seed(1)
@@ -70,6 +71,41 @@ def test_every_input_matters(size: int, changed: str) -> None:
         after = network(x_t, x_in, y, condition, memory, size=size)
     shift = 0.1 if changed == "x_in" else 0.0
     assert (after.x_hat - before.x_hat - shift).abs().max() > 1e-4
+
+
+@pytest.mark.parametrize("size", [256, 512])
+def test_only_the_fraction_of_a_camera_pixel_matters(size: int) -> None:
+    network = _awake()
+    x_in, y = torch.randn(1, 3, size, size), torch.randn(1, 3, size // 4, size // 4)
+    condition = _condition(1)
+    outs = []
+    with torch.inference_mode():
+        for shift in (0.0, 1.0, 0.5):
+            camera = condition.camera.clone()
+            camera[:, :, 2] += shift
+            outs.append(network(x_in, x_in, y, condition._replace(camera=camera), size=size).x_hat)
+    assert (outs[1] - outs[0]).abs().max() < 1e-3
+    assert (outs[2] - outs[0]).abs().max() > 1e-2
+
+
+@pytest.mark.parametrize("size", [256, 512])
+def test_a_window_knows_its_sampling_phase(size: int) -> None:
+    """Far from its edges a crop sees what the whole does: the phase is taken at the window's own place."""
+    network = _awake()
+    with torch.no_grad():
+        network.trunk.unpatchify.weight.zero_()  # attention and the mean token do look at the whole
+        network.gather.weight.zero_()
+    token = size // 16
+    x, y, condition = torch.randn(1, 3, size, size), torch.zeros(1, 3, size // 4, size // 4), _condition(1)
+    with torch.inference_mode():
+        whole = network(x, x, y, condition, size=size).x_hat
+        rows, columns = slice(2 * token, 14 * token), slice(4 * token, 16 * token)
+        part = network(
+            x[..., rows, columns], x[..., rows, columns], y[..., : 3 * token, : 3 * token], condition,
+            size=size, window=(2, 4),
+        ).x_hat  # fmt: skip
+    inner = slice(4 * token, 8 * token)
+    assert (part[..., inner, inner] - whole[..., rows, columns][..., inner, inner]).abs().max() < 1e-3
 
 
 def test_a_window_of_the_grid_is_a_crop_for_convolutions_far_from_its_edge() -> None:

@@ -74,7 +74,8 @@ def test_the_packaged_weights_load() -> None:
 def _crop(size: int, seed: int) -> Crop:
     rng = np.random.default_rng(seed)
     x_in, y = (rng.integers(0, 256, (s, s, 3), np.uint8) for s in (size, size // 4))
-    return Crop(x_in, y, size / 2)
+    patch = rng.uniform(0, 255, (64, 64)).astype(np.float32)
+    return Crop(x_in, y, np.eye(2, 3) / 2, patch)
 
 
 @pytest.mark.parametrize("size", [256, 512])
@@ -93,7 +94,8 @@ def test_restoring_a_batch_is_restoring_one_and_a_seed_fixes_it(tiny: Path, size
 
 def test_the_output_stays_in_range(tiny: Path) -> None:
     restorer = Restorer.load(tiny, device="cpu")
-    crop = Crop(np.full((256, 256, 3), 255, np.uint8), np.full((64, 64, 3), 255, np.uint8), 64.0)
+    x_in, y = (np.full((side, side, 3), 255, np.uint8) for side in (256, 64))
+    crop = Crop(x_in, y, np.eye(2, 3) / 4, np.full((48, 48), 255, np.float32))
     residual = restorer.restore([crop], restorer.guide([crop]))[0]
     assert residual.max() <= 0.01
     assert residual.min() >= -255

@@ -66,7 +66,7 @@ async def enhance(
         dict(),
         dict(read_s=0.004),
         dict(track_s=0.004),
-        dict(enhance_s=0.004),
+        dict(restore_s=0.004),
         dict(write_s=0.004),
     ],
     ids=lambda slow: next(iter(slow), "none"),
@@ -75,7 +75,7 @@ async def test_a_file_loses_nothing_and_keeps_order_and_pts(slow: dict[str, floa
     given = frames(40)
     source = MemorySource(given, read_s=slow.get("read_s", 0))
     sink = MemorySink(write_s=slow.get("write_s", 0))
-    enhancer = BypassEnhancer(track_s=slow.get("track_s", 0), enhance_s=slow.get("enhance_s", 0))
+    enhancer = BypassEnhancer(track_s=slow.get("track_s", 0), restore_s=slow.get("restore_s", 0))
     with nothing_left():
         report = await enhance(source, sink, enhancer)
     assert sink.final is not None
@@ -100,7 +100,8 @@ async def test_the_sink_learns_the_output_size_and_the_stages_keep_to_their_thre
     session = enhancer.sessions[0]
     assert source.threads == {"streamsr-decode"}
     assert session.track_threads == {"streamsr-track"}
-    assert session.enhance_threads == {"streamsr-enhance"}
+    assert session.restore_threads == {"streamsr-restore"}
+    assert session.composite_threads == {"streamsr-composite"}
     assert sink.threads == {"streamsr-encode"}
     assert (source.closed, session.closed) == (1, 1)
 
@@ -113,13 +114,15 @@ async def test_options_left_out_are_the_enhancers_own() -> None:
 
 async def test_ages_stages_and_fps_of_one_frame_on_a_clock_of_ours() -> None:
     clock = FakeClock()
-    enhancer = BypassEnhancer(track_s=0.003, enhance_s=0.010, clock=clock)
+    enhancer = BypassEnhancer(track_s=0.003, restore_s=0.010, clock=clock)
     source = MemorySource(frames(1), clock=clock)
     report = await enhance(source, MemorySink(), enhancer, clock=clock)
     assert report.age_ms is not None
     assert report.age_ms.p50 == report.age_ms.p99 == pytest.approx(13.0)
     stages = {name: ms.p50 for name, ms in report.stage_ms.items()}
-    assert stages == pytest.approx({"decode": 0, "track": 3, "enhance": 10, "net": 10, "encode": 0})
+    assert stages == pytest.approx(
+        {"decode": 0, "track": 3, "restore": 10, "net": 10, "composite": 0, "encode": 0}
+    )
     assert report.elapsed_s == pytest.approx(0.013)
     assert report.fps == pytest.approx(1 / 0.013)
 
@@ -176,7 +179,7 @@ async def test_a_cancelled_file_leaves_nothing_under_its_name(tmp_path: Path) ->
     given, made = tmp_path / "in.mkv", tmp_path / "out.mp4"
     write_video(given, count=12)
     with nothing_left():
-        async with Pipeline(str(given), str(made), BypassEnhancer(enhance_s=0.02)) as pipeline:
+        async with Pipeline(str(given), str(made), BypassEnhancer(restore_s=0.02)) as pipeline:
             running = asyncio.create_task(pipeline.run())
             await until(lambda: pipeline.report().frames_out > 3)
             running.cancel()
@@ -203,7 +206,7 @@ def times_s(path: Path) -> list[float]:
 async def test_the_age_of_a_live_frame_stays_bounded_behind_a_slow_enhancer() -> None:
     """100 fps against 30 ms a frame for a second: a queue that grew would end 2 s late."""
     source, sink = live(100), MemorySink()
-    enhancer = BypassEnhancer(enhance_s=0.030)
+    enhancer = BypassEnhancer(restore_s=0.030)
     with nothing_left():
         report = await enhance(source, sink, enhancer)
     assert report.age_ms is not None and report.age_ms.p50 < 100 and report.age_ms.p99 < 400
@@ -227,8 +230,8 @@ async def test_live_frames_carry_a_deadline() -> None:
     source, enhancer = live(6, fps=25), BypassEnhancer()
     report = await enhance(source, MemorySink(), enhancer)
     session = enhancer.sessions[0]
-    assert report.budget_ms == 60.0  # 1.5 intervals of 40 ms
-    assert session.deadlines == [frame.captured_ns + 60_000_000 for frame in session.tracked]
+    assert report.budget_ms == 80.0  # two intervals of 40 ms
+    assert session.deadlines == [frame.captured_ns + 80_000_000 for frame in session.tracked]
     assert "read" in report.stage_ms and "decode" not in report.stage_ms
 
 
@@ -280,7 +283,7 @@ async def test_nothing_blocks_the_loop() -> None:
     slow = 0.25
     source = MemorySource(frames(2), open_s=slow, read_s=slow)
     sink = MemorySink(open_s=slow, write_s=slow, close_s=slow)
-    enhancer = BypassEnhancer(session_s=slow, track_s=slow, enhance_s=slow)
+    enhancer = BypassEnhancer(session_s=slow, track_s=slow, restore_s=slow)
     over = asyncio.Event()
     heartbeat = asyncio.create_task(longest_gap_ms(over))
     await enhance(source, sink, enhancer, on_progress=lambda report: report.model_dump_json())
@@ -375,7 +378,7 @@ async def test_an_error_stops_everything_and_is_raised_itself(
 async def test_a_live_source_that_dies_while_a_stage_is_slow() -> None:
     source, sink = live(40, fail_at=20), MemorySink(write_s=0.1)
     with nothing_left(), pytest.raises(SourceError, match="died at frame 20"):
-        await enhance(source, sink, BypassEnhancer(enhance_s=0.1))
+        await enhance(source, sink, BypassEnhancer(restore_s=0.1))
     assert sink.final is None
 
 
@@ -464,7 +467,7 @@ async def test_stop_finishes_the_output_with_what_was_read() -> None:
 
 async def test_stop_of_a_file_keeps_all_that_was_read() -> None:
     source, sink = MemorySource(frames(500), read_s=0.002), MemorySink()
-    async with Pipeline(source, sink, BypassEnhancer(enhance_s=0.01)) as pipeline:
+    async with Pipeline(source, sink, BypassEnhancer(restore_s=0.01)) as pipeline:
         running = asyncio.create_task(pipeline.run())
         await until(lambda: pipeline.report().frames_out > 5)
         pipeline.stop()
@@ -507,7 +510,7 @@ async def test_cancelling_at_any_moment_leaves_nothing(kind: str) -> None:
     for moment in range(24):
         source = MemorySource(frames(8), live=kind == "live", rate=Fraction(200), open_s=0.01, read_s=0.002)
         sink = MemorySink(open_s=0.01, write_s=0.004, close_s=0.02)
-        enhancer = BypassEnhancer(session_s=0.01, track_s=0.003, enhance_s=0.006)
+        enhancer = BypassEnhancer(session_s=0.01, track_s=0.003, restore_s=0.006)
         with nothing_left():
             task = asyncio.create_task(enhance(source, sink, enhancer))
             await asyncio.sleep(random.uniform(0, 0.14) if moment else 0)
@@ -531,7 +534,7 @@ async def test_cancelling_at_any_moment_leaves_nothing(kind: str) -> None:
 async def test_a_second_cancellation_does_not_cut_the_first_short() -> None:
     source, sink = live(100, endless=True), MemorySink(write_s=0.1)
     with nothing_left():
-        task = asyncio.create_task(enhance(source, sink, BypassEnhancer(enhance_s=0.05)))
+        task = asyncio.create_task(enhance(source, sink, BypassEnhancer(restore_s=0.05)))
         await until(lambda: bool(sink.part))
         for _ in range(4):
             task.cancel()
@@ -568,7 +571,7 @@ async def test_leaving_the_block_without_a_run() -> None:
     with nothing_left():
         async with Pipeline(source, sink, BypassEnhancer()):
             assert owned_threads() == {
-                f"streamsr-{name}" for name in ("decode", "track", "enhance", "encode")
+                f"streamsr-{name}" for name in ("decode", "track", "restore", "composite", "encode")
             }
     assert sink.aborted and source.closed == 1
 

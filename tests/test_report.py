@@ -49,7 +49,7 @@ async def test_the_json_has_the_promised_keys_and_units() -> None:
     assert set(document) >= PROMISED
     assert set(document["age_ms"]) == {"p50", "p95", "p99"}
     assert all(set(stage) == {"p50", "p95", "p99"} for stage in document["stage_ms"].values())
-    assert set(document["stage_ms"]) == {"decode", "track", "enhance", "net", "encode"}
+    assert set(document["stage_ms"]) == {"decode", "track", "restore", "net", "composite", "encode"}
     assert document["nfe"] == {"2": 4}
     assert document["source"] == "memory:in" and document["sink"] == "memory:out"
     assert {"streamsr", "python", "numpy", "av"} <= set(document["versions"])
@@ -85,7 +85,7 @@ async def test_shares_and_means_without_a_sample_are_none_not_zero() -> None:
 
 
 async def test_certificates_resets_and_the_measured_track() -> None:
-    report = await run_report(BypassEnhancer(enhance_s=0.002), count=5)
+    report = await run_report(BypassEnhancer(restore_s=0.002), count=5)
     assert (report.certificate_rms, report.certificate_max) == (1.0, 8.0)  # max of 4 + index
     assert (report.certificate_rms_before, report.certificate_max_before) == (2.0, 9.0)
     assert report.cache_resets == 0
@@ -108,7 +108,7 @@ def test_figures_do_not_grow_with_the_length_of_a_stream() -> None:
         (make_face(Outcome.RESTORED, nfe=1, t0=0.25),), Certificate(2, 3, 1, 2), {"net": 1.0}
     )
     for index in range(6000):
-        tally.enhanced(report, 2.0)
+        tally.enhanced(report)
         tally.written(frame, report, index)
         tally.warn(f"warning {index}")
     assert len(tally._age._samples) == len(tally._stages["net"]._samples) == 4096

@@ -14,7 +14,7 @@ from streamsr.train import run as training
 from streamsr.train.codec import code_frames, code_views, pack_shelves
 from streamsr.train.command import train
 from streamsr.train.data import degrade_stills
-from streamsr.train.degrade import Degradation, draw
+from streamsr.train.degrade import MARGIN, Degradation, draw
 
 
 @pytest.fixture(scope="module")
@@ -39,9 +39,13 @@ def _error(a: np.ndarray, b: np.ndarray) -> float:
     "changes", [{}, {"roll_deg": 9.0}, {"shift": (0.4, -0.7)}, {"native": 201.7, "roll_deg": -5.0}]
 )
 def test_the_crop_lies_where_the_target_lies(face: np.ndarray, changes: dict) -> None:
-    x_in, y = degrade_stills([face], [_how(**changes)], np.random.default_rng(0))[0]
+    how = _how(**changes)
+    x_in, y, camera, _ = degrade_stills([face], [how], np.random.default_rng(0))[0]
     assert x_in.shape == (512, 512, 3)
     assert y.shape == (128, 128, 3)
+    assert np.sqrt(np.linalg.det(camera[:, :2])) * 512 == pytest.approx(how.native)
+    middle_of_view = round(how.native * MARGIN) / 2 - 0.5
+    assert camera @ [255.5, 255.5, 1] == pytest.approx(np.add(middle_of_view, how.shift))
     here = _error(x_in, face)
     moved = min(_error(np.roll(x_in, by, axis), face) for by in (-1, 1) for axis in (0, 1))
     assert here < 5
@@ -64,9 +68,10 @@ def test_views_come_back_to_their_owners(face: np.ndarray) -> None:
 
 def test_shelves_do_not_overlap() -> None:
     sides = [40, 100, 33, 64, 64, 120]
-    places, height = pack_shelves(sides, 200)
-    used = np.zeros((height, 200), int)
+    places, height = pack_shelves(sides, 208)
+    used = np.zeros((height, 208), int)
     for (x, y), side in zip(places, sides, strict=True):
+        assert x % 16 == y % 16 == 0
         used[y : y + side, x : x + side] += 1
     assert used.max() == 1
     assert height % 2 == 0
@@ -93,7 +98,7 @@ def data(tmp_path: Path, face: np.ndarray) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("stage", ["a", "b"])
+@pytest.mark.parametrize("stage", ["g", "a", "b"])
 def test_a_run_trains_and_resumes(
     data: Path,
     tmp_path: Path,
@@ -121,7 +126,7 @@ def test_a_run_trains_and_resumes(
 def test_bad_training_options_are_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"--data must hold faces\.csv"):
         train("a", data=tmp_path, out=tmp_path / "run", preset="tiny", device="cpu", minutes=0.01)
-    with pytest.raises(ConfigError, match="stage must be one of a, b"):
+    with pytest.raises(ConfigError, match="stage must be one of g, a, b"):
         train("z", data=tmp_path, out=tmp_path / "run")
     with pytest.raises(ConfigError, match="minutes must be above 0"):
         train("a", data=tmp_path, out=tmp_path / "run", minutes=0)

@@ -13,6 +13,8 @@ import numpy as np
 __all__ = [
     "TEMPLATE_FIVE",
     "TEMPLATE_PX",
+    "camera_map",
+    "camera_patch",
     "crop_aligned",
     "invert",
     "native_side",
@@ -21,6 +23,8 @@ __all__ = [
 ]
 
 TEMPLATE_PX = 512
+_GRID_PX = 8
+_PATCH_SHARE, _PATCH_MOST_PX = 0.7, 240  # of the crop's side: within the face
 # left eye, right eye (as seen in the picture), nose tip, left and right mouth corner
 TEMPLATE_FIVE = np.array([[193, 240], [319, 240], [257, 314], [201, 371], [313, 371]], np.float64)
 
@@ -61,6 +65,28 @@ def rescale_template(matrix: np.ndarray, size: int) -> np.ndarray:
 def invert(matrix: np.ndarray) -> np.ndarray:
     """(2, 3) of the inverse map."""
     return cv2.invertAffineTransform(np.asarray(matrix, np.float64))
+
+
+def camera_map(matrix: np.ndarray, size: int) -> np.ndarray:
+    """(2, 3) float64: px of the aligned crop of side ``size`` to px of the frame."""
+    return invert(rescale_template(matrix, size))
+
+
+def camera_patch(image: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+    """The middle of a face in the camera's own pixels: luma (H, W) float32 of ``image`` uint8 RGB.
+
+    Cut on multiples of 8 px, the grid on which codecs transform: that shows how coarsely they rounded.
+    Sides from 8 to 256 px, less only where the frame has less.
+    """
+    centre = invert(matrix) @ [TEMPLATE_PX / 2, TEMPLATE_PX / 2, 1]
+    half = min(_PATCH_SHARE * native_side(matrix), _PATCH_MOST_PX) / 2
+    spans = []
+    for middle, length in zip(centre[::-1], image.shape[:2], strict=True):
+        last = max(length // _GRID_PX - 1, 0)  # whole cells only
+        first = int(np.clip(np.floor((middle - half) / _GRID_PX), 0, last))
+        end = int(np.clip(np.ceil((middle + half) / _GRID_PX), first + 1, last + 1))
+        spans.append(slice(first * _GRID_PX, end * _GRID_PX))
+    return cv2.cvtColor(image[spans[0], spans[1]].astype(np.float32), cv2.COLOR_RGB2GRAY)
 
 
 def crop_aligned(image: np.ndarray, matrix: np.ndarray, size: int) -> np.ndarray:

@@ -14,11 +14,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .network import zero
+from .coding import STATISTICS
+from .network import GUIDE_OUTPUTS, zero
 
 __all__ = [
     "BAND_SHARE",
     "KAPPA",
+    "UNCODED_QP",
     "Guide",
     "Reading",
     "haar_bands",
@@ -33,16 +35,20 @@ LOG_FLOOR = math.log(1e-3)  # an rms below a tenth of a grey level is as good as
 # n_b / n of the seven bands of a two-level orthonormal Haar transform: level 1 LH HL HH, level 2 LH HL HH LL
 BAND_SHARE = (0.25, 0.25, 0.25, 0.0625, 0.0625, 0.0625, 0.0625)
 _LOG_MEAN, _LOG_SCALE = -4.0, 1.5  # of log sigma over faces; keeps the guide's outputs near unit size
+_QP_MEAN, _QP_SCALE = 31.0, 4.0
+UNCODED_QP = 14.0  # that of a picture which never met a codec: its rounding does not show
 
 
 class Reading(NamedTuple):
     """log_bands (B, 7): log sigma_b of the missing residual x - x_in by Haar band, inside the face.
 
     log_sigma_y (B,): log rms(y - A x), the error of the observation itself. Units of [-1, 1] pictures.
+    quantiser (B,): how coarsely the camera's picture was coded, on H.264's scale of QP; 14 if it was not.
     """
 
     log_bands: Tensor
     log_sigma_y: Tensor
+    quantiser: Tensor
 
     @property
     def sigma(self) -> Tensor:
@@ -61,9 +67,10 @@ class Reading(NamedTuple):
         return ((2 * self.log_bands[:, :6]).exp() * share).sum(1)
 
     def condition(self) -> Tensor:
-        """(B, 8): what the network is told, about unit size."""
+        """(B, 9): what the network is told, about unit size."""
         logs = torch.cat([self.log_bands, self.log_sigma_y[:, None]], 1)
-        return (logs - _LOG_MEAN) / _LOG_SCALE
+        quantiser = (self.quantiser[:, None] - _QP_MEAN) / _QP_SCALE
+        return torch.cat([(logs - _LOG_MEAN) / _LOG_SCALE, quantiser], 1)
 
 
 def start_time(sigma: Tensor) -> Tensor:
@@ -121,13 +128,13 @@ def band_rms(x: Tensor, mask: Tensor) -> Tensor:
     return torch.cat([each[:, :12].view(b, 3, 4).mean(2), each[:, 12:]], 1).clamp_min(0).sqrt()
 
 
-def true_reading(x: Tensor, x_in: Tensor, y: Tensor, mask: Tensor) -> Reading:
+def true_reading(x: Tensor, x_in: Tensor, y: Tensor, mask: Tensor, quantiser: Tensor) -> Reading:
     """What a perfect guide would say. x, x_in (B, 3, S, S), y (B, 3, S/4, S/4), mask (B, 1, S/4, S/4)."""
     bands = band_rms(x - x_in, mask)
     error = (y - F.avg_pool2d(x, 4)).square().mean(1, keepdim=True)
     weight = mask / mask.sum((2, 3), keepdim=True).clamp_min(1e-6)
     sigma_y = (error * weight).sum((1, 2, 3)).sqrt()
-    return Reading(_log(bands), _log(sigma_y))
+    return Reading(_log(bands), _log(sigma_y), quantiser)
 
 
 def _log(rms: Tensor) -> Tensor:
@@ -135,7 +142,7 @@ def _log(rms: Tensor) -> Tensor:
 
 
 class Guide(nn.Module):
-    """Reads the Haar bands of x_in and log2(n / S); about 0.2 M parameters.
+    """Reads the Haar bands of x_in, log2(n / S) and the statistics of coding; about 0.2 M parameters.
 
     The bands, not y: y alone cannot tell a sharp face from its own reduction.
     """
@@ -152,14 +159,20 @@ class Guide(nn.Module):
             nn.Conv2d(2 * width, 4 * width, 3, stride=2, padding=1),
             nn.ReLU(),
         )
-        self.read = nn.Sequential(nn.Linear(4 * width + 7 + 2, 4 * width), nn.ReLU(), nn.Linear(4 * width, 8))
+        inputs = 4 * width + 7 + 2 + STATISTICS
+        self.read = nn.Sequential(
+            nn.Linear(inputs, 4 * width), nn.ReLU(), nn.Linear(4 * width, GUIDE_OUTPUTS)
+        )
         zero(self.read[-1])
 
-    def forward(self, x_in: Tensor, native: Tensor, mask: Tensor) -> Reading:
-        """x_in (B, 3, S, S) in [-1, 1]; native (B,) log2(n / S); mask (B, 1, S/4, S/4) of the face."""
-        return self.read_with_energy(x_in, native, mask)[0]
+    def forward(self, x_in: Tensor, native: Tensor, coding: Tensor, mask: Tensor) -> Reading:
+        """x_in (B, 3, S, S) in [-1, 1]; native (B,) log2(n / S); coding (B, STATISTICS), see model.coding;
+        mask (B, 1, S/4, S/4) of the face."""
+        return self.read_with_energy(x_in, native, coding, mask)[0]
 
-    def read_with_energy(self, x_in: Tensor, native: Tensor, mask: Tensor) -> tuple[Reading, Tensor]:
+    def read_with_energy(
+        self, x_in: Tensor, native: Tensor, coding: Tensor, mask: Tensor
+    ) -> tuple[Reading, Tensor]:
         """The reading, and (B,) the energy a pixel of the six high bands that x_in has."""
         x_in = x_in.float()
         luma = _luma(x_in)  # (B, 1, S, S)
@@ -172,9 +185,11 @@ class Guide(nn.Module):
             present = (_log(rms) - _LOG_MEAN) / _LOG_SCALE
         features = self.convs(torch.cat([grid, chroma], 1)).float().mean((2, 3))
         size = torch.full_like(native, math.log2(x_in.shape[-1] / 256))
-        logs = self.read(torch.cat([features, present, native[:, None], size[:, None]], 1)).float()
-        logs = (logs * _LOG_SCALE + _LOG_MEAN).clamp(LOG_FLOOR, 1.0)
-        return Reading(logs[:, :7], logs[:, 7]), energy
+        inputs = torch.cat([features, present, native[:, None], size[:, None], coding], 1)
+        outputs = self.read(inputs).float()
+        logs = (outputs[:, :8] * _LOG_SCALE + _LOG_MEAN).clamp(LOG_FLOOR, 1.0)
+        quantiser = (outputs[:, 8] * _QP_SCALE + _QP_MEAN).clamp(0, 51)
+        return Reading(logs[:, :7], logs[:, 7], quantiser), energy
 
 
 # Of haar_stack(luma): high1 x 12, high2 x 3, low2: brings each near unit size.

@@ -25,13 +25,15 @@ __all__ = [
     "Network",
     "NetworkConfig",
     "Prediction",
+    "log_native",
     "zero",
 ]
 
-GUIDE_OUTPUTS = 8  # log sigma of seven Haar bands, and log sigma_y
+GUIDE_OUTPUTS = 9  # log sigma of seven Haar bands, log sigma_y, and the quantiser
 _FOURIER = 16
 _FILTERS = 6  # of the linear path
 _PATCH = 4  # cells of the stem grid to a token
+_CELL_PX = 4  # side of a cell of the S/4 grid
 
 
 @dataclass(frozen=True)
@@ -58,16 +60,16 @@ PRESETS: dict[str, NetworkConfig] = {
 
 
 class Condition(NamedTuple):
-    """What the trunk is told of a face; every field is (B,) or (B, k) float32.
+    """What the network is told of a face; float32, (B,) but for guide (B, 9) and camera (B, 2, 3).
 
-    t: where on the trajectory; t0: where it starts; guide: the guide's GUIDE_OUTPUTS logs;
-    native: log2(n / S); level: fidelity level in [0, 1].
+    t: where on the trajectory; t0: where it starts; guide: the guide's GUIDE_OUTPUTS;
+    camera: affine map from px of the S crop to px of the camera's picture; level: fidelity in [0, 1].
     """
 
     t: Tensor
     t0: Tensor
     guide: Tensor
-    native: Tensor
+    camera: Tensor
     level: Tensor
 
 
@@ -85,11 +87,24 @@ class Memory(NamedTuple):
 
 
 class Prediction(NamedTuple):
-    """x_hat (B, 3, S, S) float32; gain (B, 1, S, S) float32 logits; features: the stem's output."""
+    """x_hat (B, 3, S, S) float32; gain (B, 1, S/4, S/4) float32 logits; features: the stem's output."""
 
     x_hat: Tensor
     gain: Tensor
     features: Tensor
+
+
+class _Skip(NamedTuple):
+    """What a port's head gets of its stem: features (B, thin, S/4, S/4), and the phase's scale."""
+
+    features: Tensor | None
+    scale: Tensor
+
+
+def log_native(camera: Tensor) -> Tensor:
+    """(B,) log2(n / S) of ``camera`` (B, 2, 3), n / S kept in [1/16, 2]."""
+    a, b, c, d = camera[:, :, :2].flatten(1).unbind(1)
+    return (a * d - b * c).abs().sqrt().clamp(1 / 16, 2).log2()
 
 
 def zero(module: nn.Module) -> None:
@@ -204,6 +219,24 @@ class Film(nn.Module):
         return x * (1 + scale) + shift
 
 
+class SamplingPhase(nn.Module):
+    """Scales and shifts features by where the camera's pixels lie under the crop's.
+
+    x_in is interpolated. How a pixel of it ought to be sharpened depends on how far from the camera's
+    samples it was taken, which the alignment knows and the picture does not show.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(8, 3 * width, 3, padding=1)
+        zero(self.conv)
+
+    def forward(self, phase: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """phase (B, 8, S/4, S/4) -> scale and shift on the way in, scale on the way out."""
+        scale, shift, out = self.conv(phase).chunk(3, 1)
+        return 1 + scale, shift, 1 + out
+
+
 class CoarsePort(nn.Module):
     """The way of S = 256 into and out of the body: its pixels unshuffled by 4 are the grid."""
 
@@ -215,18 +248,20 @@ class CoarsePort(nn.Module):
         self.leave = nn.Conv2d(c, 48 + 1, 3, padding=1)
         self.direct = Deconvolution(config.token_width)
         self.film = Film(config.token_width, c)
+        self.phase = SamplingPhase(c)
 
     def stem(
-        self, x_t: Tensor, x_in: Tensor, y: Tensor, memory: Memory | None
-    ) -> tuple[Tensor, Tensor | None]:
+        self, x_t: Tensor, x_in: Tensor, y: Tensor, phase: Tensor, memory: Memory | None
+    ) -> tuple[Tensor, _Skip]:
         x = self.enter(torch.cat([x_t, x_in, y], 1))
         if memory is not None:
             past = [F.pixel_unshuffle(memory.picture, 4), memory.features, memory.difference, memory.mask]
             x = x + self.enter_memory(torch.cat(past, 1))
-        return x, None
+        scale, shift, out = self.phase(phase)
+        return x * scale + shift, _Skip(None, out)
 
-    def head(self, x: Tensor, skip: Tensor | None, told: Tensor) -> Tensor:
-        return self.leave(self.film(x, told))  # (B, 49, S/4, S/4)
+    def head(self, x: Tensor, skip: _Skip, told: Tensor) -> Tensor:
+        return self.leave(self.film(x * skip.scale, told))  # (B, 49, S/4, S/4)
 
 
 class FinePort(nn.Module):
@@ -246,22 +281,24 @@ class FinePort(nn.Module):
         self.leave = nn.Conv2d(thin, 48 + 1, 3, padding=1)
         self.direct = Deconvolution(config.token_width)
         self.film = Film(config.token_width, thin)
+        self.phase = SamplingPhase(thin)
 
     def stem(
-        self, x_t: Tensor, x_in: Tensor, y: Tensor, memory: Memory | None
-    ) -> tuple[Tensor, Tensor | None]:
+        self, x_t: Tensor, x_in: Tensor, y: Tensor, phase: Tensor, memory: Memory | None
+    ) -> tuple[Tensor, _Skip]:
         fine = self.enter(torch.cat([x_t, x_in], 1))
         side = self.side(F.pixel_unshuffle(y, 2))
         if memory is not None:
             fine = fine + self.enter_memory(F.pixel_unshuffle(memory.picture, 4))
             past = [memory.features, F.pixel_unshuffle(memory.difference, 2), memory.mask]
             side = side + self.side_memory(torch.cat(past, 1))
-        fine = F.relu(fine)  # (B, thin, S/4, S/4)
-        return self.down(fine) + side, fine
+        scale, shift, out = self.phase(phase)
+        fine = F.relu(fine * scale + shift)  # (B, thin, S/4, S/4)
+        return self.down(fine) + side, _Skip(fine, out)
 
-    def head(self, x: Tensor, skip: Tensor | None, told: Tensor) -> Tensor:
+    def head(self, x: Tensor, skip: _Skip, told: Tensor) -> Tensor:
         up = F.pixel_shuffle(self.up(x), 2)  # (B, thin, S/4, S/4)
-        x = self.fuse(torch.cat([up, skip], 1))  # type: ignore[list-item]
+        x = self.fuse(torch.cat([up, cast(Tensor, skip.features)], 1)) * skip.scale
         return self.leave(self.blocks(self.film(x, told)))
 
 
@@ -320,7 +357,10 @@ class Network(nn.Module):
         port = cast("CoarsePort | FinePort", self.ports[str(size)])
         grid_t, grid_in = (F.pixel_unshuffle(v.to(self.dtype), 4) for v in (x_t, x_in))  # (B, 48, S/4, S/4)
         told, modulation = self._conditioned(condition)
-        entered, skip = port.stem(grid_t, grid_in, y.to(self.dtype), memory)
+        corner = window[0] * token_px, window[1] * token_px
+        cells = grid_in.shape[2], grid_in.shape[3]
+        phase = _sampling_phase(condition.camera, cells, corner).to(self.dtype)
+        entered, skip = port.stem(grid_t, grid_in, y.to(self.dtype), phase, memory)
         features = self.stem(entered)  # (B, c, grid, grid)
         trunk, seen = self.trunk(features, modulation, window)
         told = told + self.gather(seen)  # what the convolutions are told, the guide's word and its own
@@ -328,18 +368,36 @@ class Network(nn.Module):
         out = port.head(body, skip, told).float()  # (B, 49, S/4, S/4)
         residual = out[:, :48] + port.direct(grid_in, told).float()
         x_hat = x_in.float() + F.pixel_shuffle(residual, 4)
-        gain = F.interpolate(out[:, 48:], scale_factor=4.0, mode="nearest")
-        return Prediction(x_hat, gain, features)
+        return Prediction(x_hat, out[:, 48:], features)
 
     def _conditioned(self, condition: Condition) -> tuple[Tensor, Tensor]:
         """The embedded condition (B, d) and the trunk's modulation (B, 6, d)."""
-        t, t0, guide, native, level = condition
+        t, t0, guide, camera, level = condition
+        native = log_native(camera)
         scalars = torch.stack([native, level], 1)
         inputs = torch.cat([_fourier(t), _fourier(t0), _fourier(native / 4), guide, scalars], 1).to(
             self.dtype
         )
         told = self.embed(inputs)
         return told, self.modulate(told).view(-1, 6, self.config.token_width)
+
+
+def _sampling_phase(camera: Tensor, cells: tuple[int, int], corner_px: tuple[int, int]) -> Tensor:
+    """(B, 8, H, W): cos and sin of 2 pi u and 2 pi v, and their products; (u, v) the camera px of a cell.
+
+    With n / S and the turn that ``camera`` also holds, the middle of a cell stands for all of it.
+    """
+    rows, columns = (
+        corner + (torch.arange(count, device=camera.device) + 0.5) * _CELL_PX - 0.5
+        for corner, count in zip(corner_px, cells, strict=True)
+    )
+    a = 2 * math.pi * camera.float()
+    across = a[:, :, 0, None, None] * columns + a[:, :, 2, None, None]  # (B, 2, 1, W)
+    angles = across + a[:, :, 1, None, None] * rows[:, None]  # (B, 2, H, W)
+    u = torch.stack([angles[:, 0].cos(), angles[:, 0].sin()], 1)
+    v = torch.stack([angles[:, 1].cos(), angles[:, 1].sin()], 1)
+    products = (u[:, :, None] * v[:, None]).flatten(1, 2)
+    return torch.cat([u, v, products], 1)
 
 
 def _fourier(t: Tensor) -> Tensor:

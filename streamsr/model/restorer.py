@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 
 from ..errors import DeviceError, ModelError
+from .coding import coding_statistics
 from .guide import Reading, start_time, template_mask
-from .network import Condition
+from .network import Condition, log_native
 from .sampler import sample, start
 from .weights import load_weights
 
@@ -25,11 +26,13 @@ SIZES_PX = (256, 512)
 @dataclass(frozen=True, slots=True)
 class Crop:
     """An aligned face. x_in (S, S, 3) and y (S/4, S/4, 3) uint8 RGB, both cut from the camera's own
-    picture; native_px: n, the side of the crop in that picture."""
+    picture; camera (2, 3) float64: px of x_in to px of that picture; patch (H, W) float32: luma of the
+    middle of the face there, cut on multiples of 8 px."""
 
     x_in: np.ndarray
     y: np.ndarray
-    native_px: float
+    camera: np.ndarray
+    patch: np.ndarray
 
     @property
     def size(self) -> int:
@@ -45,6 +48,7 @@ class GuideReading:
 
     log_bands: np.ndarray
     log_sigma_y: float
+    quantiser: float
     present_energy: float
 
     @property
@@ -64,6 +68,7 @@ class GuideReading:
         return Reading(
             torch.from_numpy(self.log_bands)[None].float(),
             torch.tensor([self.log_sigma_y], dtype=torch.float32),
+            torch.tensor([self.quantiser], dtype=torch.float32),
         )
 
 
@@ -133,9 +138,8 @@ class Restorer:
     def warm_up(self) -> None:
         """Run each size once: the first evaluation prepares kernels and takes several times as long."""
         for size in SIZES_PX:
-            crop = Crop(
-                np.zeros((size, size, 3), np.uint8), np.zeros((size // 4, size // 4, 3), np.uint8), size / 2
-            )
+            x_in, y = (np.zeros((side, side, 3), np.uint8) for side in (size, size // 4))
+            crop = Crop(x_in, y, np.eye(2, 3) / 2, np.zeros((16, 16), np.float32))
             self.restore([crop], self.guide([crop]))
 
     def residual_rms(self, size: int) -> float:
@@ -148,11 +152,12 @@ class Restorer:
 
     def _guided(self, crops: Sequence[Crop]) -> list[GuideReading]:
         with torch.inference_mode():
-            x_in, native = self._pictures([c.x_in for c in crops]), self._native(crops)
+            x_in, native = self._pictures([c.x_in for c in crops]), log_native(self._camera(crops))
             mask = self._masks[crops[0].size]
-            reading, present = self._guide.read_with_energy(x_in, native, mask)
-            rows = reading.log_bands.cpu().numpy(), reading.log_sigma_y.tolist(), present.tolist()
-        return [GuideReading(*row) for row in zip(*rows, strict=True)]
+            coding = torch.stack([coding_statistics(torch.from_numpy(c.patch)) for c in crops])
+            reading, present = self._guide.read_with_energy(x_in, native, coding.to(self.device), mask)
+            scalars = reading.log_sigma_y.tolist(), reading.quantiser.tolist(), present.tolist()
+        return [GuideReading(*row) for row in zip(reading.log_bands.cpu().numpy(), *scalars, strict=True)]
 
     def restore(
         self, crops: Sequence[Crop], readings: Sequence[GuideReading], *, steps: int = 1, seed: int = 0
@@ -177,16 +182,17 @@ class Restorer:
         size = crops[0].size
         with torch.inference_mode():
             x_in, y = self._pictures([c.x_in for c in crops]), self._pictures([c.y for c in crops])
-            native = self._native(crops)
+            camera = self._camera(crops)
             reading = Reading(
                 torch.from_numpy(np.stack([r.log_bands for r in readings])).to(self.device),
                 torch.tensor([r.log_sigma_y for r in readings], device=self.device),
+                torch.tensor([r.quantiser for r in readings], device=self.device),
             )
             told, t0 = reading.condition(), reading.t0.clamp(min=float(start_time(torch.tensor(1e-3))))
             level = torch.ones_like(t0)
 
             def predict(x_t: Tensor, t: Tensor) -> Tensor:
-                return self._network(x_t, x_in, y, Condition(t, t0, told, native, level), size=size).x_hat
+                return self._network(x_t, x_in, y, Condition(t, t0, told, camera, level), size=size).x_hat
 
             x_hat = sample(predict, start(x_in, t0, self._eps(size, seed)), t0, steps)
             residual = (x_hat.clamp(-1, 1) - x_in).mul_(127.5).permute(0, 2, 3, 1)
@@ -207,6 +213,8 @@ class Restorer:
         batch = torch.from_numpy(np.stack(images)).to(self.device).permute(0, 3, 1, 2)
         return batch.float().div_(127.5).sub_(1)
 
-    def _native(self, crops: Sequence[Crop]) -> Tensor:
-        ratio = torch.tensor([c.native_px / c.size for c in crops], device=self.device)
-        return ratio.clamp(1 / 16, 2).log2()
+    def _camera(self, crops: Sequence[Crop]) -> Tensor:
+        """(B, 2, 3) float32. Only the fraction of a px of the shift matters, and only it is precise."""
+        maps = np.stack([c.camera for c in crops])
+        maps[:, :, 2] %= 1
+        return torch.from_numpy(maps).float().to(self.device)

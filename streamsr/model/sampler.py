@@ -19,8 +19,7 @@ __all__ = ["euler_step", "sample", "start", "state", "step_count"]
 
 def start(x_in: Tensor, t0: Tensor, eps: Tensor) -> Tensor:
     """x_s = (1 - t0) x_in + t0 kappa eps. x_in, eps (B, 3, S, S), t0 (B,)."""
-    t0 = t0.view(-1, 1, 1, 1)
-    return (1 - t0) * x_in + t0 * KAPPA * eps
+    return torch.lerp(x_in, KAPPA * eps, t0.view(-1, 1, 1, 1))
 
 
 def state(x: Tensor, x_s: Tensor, tau: Tensor) -> Tensor:
@@ -43,8 +42,8 @@ def step_count(t0: float, most: int = 4) -> int:
 def sample(predict: Callable[[Tensor, Tensor], Tensor], x_s: Tensor, t0: Tensor, steps: int) -> Tensor:
     """Run ``steps`` evaluations of ``predict(x_t, t) -> x_hat``, uniform in t from t0 to 0."""
     x_t, t = x_s, t0
-    for k in range(steps):
-        t_next = t0 * (1 - (k + 1) / steps)
+    for k in range(1, steps):
+        t_next = t0 * (1 - k / steps)
         x_t = euler_step(x_t, predict(x_t, t), t, t_next)
         t = t_next
-    return x_t
+    return predict(x_t, t)  # the step to t' = 0

@@ -25,8 +25,8 @@ MIN_WIDTH_PX = 320  # rate control overshoots on tiny frames
 def code_frames(frames: Sequence[np.ndarray], codec: str, quality: int) -> list[np.ndarray]:
     """Encode and decode equal (H, W, 3) uint8 RGB frames, H and W even, in order.
 
-    codec "h264": x264 veryfast, zerolatency, CRF ``quality``. codec "vp8": real-time, cpu-used 8,
-    CRF ``quality`` under a bit rate high enough not to bind.
+    codec "h264": x264 veryfast, zerolatency, CRF ``quality``. codec "vp8": real-time, cpu-used 8, every
+    picture at quantiser ``quality``, 4 to 63.
     """
     height, width = frames[0].shape[:2]
     name = {"h264": "libx264", "vp8": "libvpx"}[codec]
@@ -42,7 +42,8 @@ def code_frames(frames: Sequence[np.ndarray], codec: str, quality: int) -> list[
         encoder.options = {"preset": "veryfast", "tune": "zerolatency", "crf": str(quality)}
     else:
         encoder.bit_rate = 20_000_000
-        encoder.options = {"deadline": "realtime", "cpu-used": "8", "crf": str(quality), "lag-in-frames": "0"}
+        exact = {"qmin": str(quality), "qmax": str(quality)}  # its "crf" is no more than a wish
+        encoder.options = {"deadline": "realtime", "cpu-used": "8", "lag-in-frames": "0", **exact}
     decoder = cast(VideoCodecContext, av.CodecContext.create("h264" if codec == "h264" else "vp8", "r"))
     decoder.thread_count = 1
     decoded: list[np.ndarray] = []
@@ -60,11 +61,14 @@ def code_frames(frames: Sequence[np.ndarray], codec: str, quality: int) -> list[
 
 
 def pack_shelves(sides: Sequence[int], width: int) -> tuple[list[tuple[int, int]], int]:
-    """Place squares on shelves of ``width``. Returns (x, y) of each, even, and the height used, even."""
+    """Place squares on shelves of ``width``, on multiples of 16 px: there begin the blocks of a codec.
+
+    Returns (x, y) of each, and the height used.
+    """
     places: list[tuple[int, int]] = [(0, 0)] * len(sides)
     x = y = shelf = 0
     for index in sorted(range(len(sides)), key=lambda i: -sides[i]):
-        side = sides[index] + sides[index] % 2
+        side = sides[index] + -sides[index] % 16
         if x and x + side > width:
             x, y, shelf = 0, y + shelf, 0
         places[index] = (x, y)
@@ -75,7 +79,7 @@ def pack_shelves(sides: Sequence[int], width: int) -> tuple[list[tuple[int, int]
 def code_views(clips: Sequence[Sequence[np.ndarray]], codec: str, quality: int) -> list[list[np.ndarray]]:
     """Code square views together. clips[i][k]: view i at time k, (side_i, side_i, 3) uint8 RGB."""
     sides = [clip[0].shape[0] for clip in clips]
-    width = max(MIN_WIDTH_PX, max(sides) + max(sides) % 2)
+    width = max(MIN_WIDTH_PX, max(sides) + -max(sides) % 16)
     places, height = pack_shelves(sides, width)
     frames = []
     for k in range(len(clips[0])):

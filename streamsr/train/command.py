@@ -11,7 +11,7 @@ from .run import STAGES, Run, train_stills
 
 __all__ = ["train"]
 
-MINUTES = {"a": 15.0, "b": 120.0}
+MINUTES = {"g": 5.0, "a": 15.0, "b": 120.0}
 
 
 def train(

@@ -20,22 +20,25 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from ..errors import ConfigError
 from .codec import code_views
-from .degrade import Degradation, View, draw, finish, photograph
+from .degrade import Degradation, Sample, View, draw, finish, photograph
 
-__all__ = ["Batch", "FacePack", "batches", "degrade_stills"]
+__all__ = ["Batch", "FacePack", "batches", "degrade_stills", "stack_pictures", "stack_rows"]
 
 CODED_FRAMES = 2  # of which the last is used: its quality is that of a P frame
 
 
 @dataclass
 class Batch:
-    """x, x_in (B, 3, S, S) uint8; y (B, 3, S/4, S/4) uint8; native (B,) float32 log2(n / S)."""
+    """x, x_in (B, 3, S, S) uint8; y (B, 3, S/4, S/4) uint8; camera (B, 2, 3) float32;
+    coding (B, STATISTICS) float32; quantiser (B,) float32."""
 
     size: int
     x: torch.Tensor
     x_in: torch.Tensor
     y: torch.Tensor
-    native: torch.Tensor
+    camera: torch.Tensor
+    coding: torch.Tensor
+    quantiser: torch.Tensor
     kinds: list[str]
 
 
@@ -77,8 +80,8 @@ class FacePack:
 
 def degrade_stills(
     faces: list[np.ndarray], hows: list[Degradation], rng: np.random.Generator
-) -> list[tuple[np.ndarray, np.ndarray]]:
-    """x_in and y of each still. Views with the same codec and quality share a coded frame."""
+) -> list[Sample]:
+    """What the network sees of each still. Views with the same codec and quality share a coded frame."""
     views = [
         photograph(face, CODED_FRAMES if how.coded else 1, how, rng)
         for face, how in zip(faces, hows, strict=True)
@@ -145,10 +148,12 @@ class _Stream(IterableDataset[Batch]):
             ]
             yield Batch(
                 size=size,
-                x=_stack(clean),
-                x_in=_stack([c[0] for c in crops]),
-                y=_stack([c[1] for c in crops]),
-                native=torch.tensor([np.log2(h.native / size) for h in hows], dtype=torch.float32),
+                x=stack_pictures(clean),
+                x_in=stack_pictures([c.x_in for c in crops]),
+                y=stack_pictures([c.y for c in crops]),
+                camera=stack_rows([c.camera for c in crops]),
+                coding=stack_rows([c.coding for c in crops]),
+                quantiser=torch.tensor([h.quantiser for h in hows], dtype=torch.float32),
                 kinds=[h.kind for h in hows],
             )
 
@@ -159,8 +164,14 @@ def _shared_codecs(hows: list[Degradation], rng: np.random.Generator, most: int)
     return [replace(h, coded=choices[rng.integers(len(choices))]) if h.coded else h for h in hows]
 
 
-def _stack(images: list[np.ndarray]) -> torch.Tensor:
+def stack_pictures(images: list[np.ndarray]) -> torch.Tensor:
+    """(B, 3, H, W) uint8 of (H, W, 3)."""
     return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).contiguous()
+
+
+def stack_rows(rows: list[np.ndarray]) -> torch.Tensor:
+    """(B, ...) float32."""
+    return torch.from_numpy(np.stack(rows)).float()
 
 
 def batches(

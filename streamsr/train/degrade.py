@@ -7,13 +7,17 @@ through ``crop_aligned``, the function that runs in the product.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import cv2
 import numpy as np
+import torch
 
-from ..face.alignment import TEMPLATE_PX, crop_aligned
+from ..face.alignment import TEMPLATE_PX, camera_map, camera_patch, crop_aligned
+from ..model.coding import coding_statistics
+from ..model.guide import UNCODED_QP
 
-__all__ = ["Degradation", "View", "draw", "finish", "photograph"]
+__all__ = ["Degradation", "Sample", "View", "draw", "finish", "photograph"]
 
 MARGIN = 1.25  # side of the photographed view over the side of the crop
 
@@ -35,6 +39,14 @@ class Degradation:
     jpeg: int | None
     coded: tuple[str, int] | None
 
+    @property
+    def quantiser(self) -> float:
+        """On H.264's scale of QP; libvpx's is put on it by equal PSNR."""
+        if self.coded is None:
+            return UNCODED_QP
+        codec, quality = self.coded
+        return float(quality) if codec == "h264" else 24 + 0.38 * (quality - 16)
+
 
 @dataclass(frozen=True)
 class View:
@@ -42,6 +54,16 @@ class View:
 
     images: list[np.ndarray]
     matrices: list[np.ndarray]
+
+
+class Sample(NamedTuple):
+    """What the network sees of a face: x_in (S, S, 3), y (S/4, S/4, 3) uint8; camera: px of x_in to
+    view px; coding (STATISTICS,) float32."""
+
+    x_in: np.ndarray
+    y: np.ndarray
+    camera: np.ndarray
+    coding: np.ndarray
 
 
 def draw(rng: np.random.Generator, size: int) -> Degradation:
@@ -99,10 +121,15 @@ def photograph(face: np.ndarray, frames: int, how: Degradation, rng: np.random.G
     return View(images, [matrix] * frames)
 
 
-def finish(view: View, size: int) -> list[tuple[np.ndarray, np.ndarray]]:
-    """The network's crops of every frame: x_in (S, S, 3) and y (S/4, S/4, 3), both from the native view."""
+def finish(view: View, size: int) -> list[Sample]:
+    """The network's input for every frame, cut from the native view."""
     return [
-        (crop_aligned(image, matrix, size), crop_aligned(image, matrix, size // 4))
+        Sample(
+            crop_aligned(image, matrix, size),
+            crop_aligned(image, matrix, size // 4),
+            camera_map(matrix, size),
+            coding_statistics(torch.from_numpy(camera_patch(image, matrix))).numpy(),
+        )
         for image, matrix in zip(view.images, view.matrices, strict=True)
     ]
 

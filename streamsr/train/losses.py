@@ -20,9 +20,13 @@ def charbonnier(x_hat: Tensor, x: Tensor, weight: Tensor | None = None, eps: flo
 
 
 def guide_loss(predicted: Reading, true: Reading) -> Tensor:
-    """Huber on every log, and 0.5 pinball_0.6 on logit t0: too little noise leaves artefacts, so lean up."""
+    """Huber on every log and the quantiser, and 0.5 pinball_0.6 on logit t0.
+
+    Too little noise leaves artefacts, so it leans up.
+    """
     huber = F.huber_loss(predicted.log_bands, true.log_bands, delta=0.5)
     huber = huber + F.huber_loss(predicted.log_sigma_y, true.log_sigma_y, delta=0.5)
+    huber = huber + F.huber_loss(predicted.quantiser / 4, true.quantiser / 4, delta=0.5)
     # logit t0 = log sigma - log kappa: kappa cancels in the difference
     gap = true.sigma.log() - predicted.sigma.log()
     pinball = torch.maximum(0.6 * gap, -0.4 * gap).mean()

@@ -1,4 +1,4 @@
-"""A training run: its state, its checkpoints, its schedule. Stages A and B on stills."""
+"""A training run: its state, its checkpoints, its schedule. Stages G (guide), A and B on stills."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..errors import ConfigError
 from ..model.guide import Guide, Reading, start_time, template_mask, true_reading
-from ..model.network import PRESETS, Condition, Network
+from ..model.network import PRESETS, Condition, Network, log_native
 from ..model.sampler import start, state
 from ..model.weights import Description, load_weights, save_weights
 from .data import Batch, batches
@@ -27,7 +27,12 @@ CHECKPOINT_S = 120
 LOG_STEPS = 100
 WARMUP_STEPS = 200
 GUIDE_WEIGHT = 0.02
-CONDITIONED = ("direct.", "film.", "gather.")  # starts at zero, and has to specialise: learns faster
+CONDITIONED = (
+    "direct.",
+    "film.",
+    "gather.",
+    "phase.",
+)  # starts at zero, and has to specialise: learns faster
 
 
 @dataclass(frozen=True)
@@ -35,7 +40,8 @@ class Stage:
     """plan: (S, batch, weight). window_tokens: side of the crop trained on, in tokens (16: whole face).
 
     end_share: samples at tau = 1, the state a one-step run visits. visits: steps taken on one batch,
-    each with its own window, noise and t0: degrading costs more than a step on a crop.
+    each with its own window, noise and t0: degrading costs more than a step on a crop. guide_only: the
+    network rests. workers: processes that degrade.
     """
 
     name: str
@@ -45,9 +51,12 @@ class Stage:
     end_share: float
     ema: float
     visits: int = 1
+    guide_only: bool = False
+    workers: int = 1
 
 
 STAGES = {
+    "g": Stage("g", ((256, 16, 0.6), (512, 8, 0.4)), 1e-3, 16, 1.0, 0.99, guide_only=True, workers=2),
     "a": Stage("a", ((256, 8, 0.3), (512, 8, 0.7)), 8e-4, 8, 1.0, 0.999, visits=4),
     "b": Stage("b", ((256, 8, 0.4), (512, 4, 0.6)), 5e-4, 16, 0.85, 0.999, visits=2),
 }
@@ -157,7 +166,7 @@ def train_stills(
     run.begin_stage(stage)
     sizes = sorted({size for size, _, _ in stage.plan})
     sets = [validation_set(data, cache, size, 16) for size in sizes]
-    stream = batches(data, cache, list(stage.plan), seed=seed + run.step)
+    stream = batches(data, cache, list(stage.plan), seed=seed + run.step, workers=stage.workers)
     generator = torch.Generator().manual_seed(seed + run.step)
     begun = time.monotonic() - run.elapsed_s
     saved = validated = time.monotonic()
@@ -166,7 +175,8 @@ def train_stills(
     while run.elapsed_s < minutes * 60:
         if lesson is None or run.step % stage.visits == 0:  # a run is resumed at any step
             lesson = _Lesson(run, next(stream))
-        restoring, guiding = _still_loss(run, stage, lesson, generator)
+        restoring = torch.zeros(()) if stage.guide_only else _restoring_loss(run, stage, lesson, generator)
+        guiding = lesson.take_guiding()
         progress = run.elapsed_s / (minutes * 60)
         lr = (
             stage.lr
@@ -199,19 +209,23 @@ class _Lesson:
     def __init__(self, run: Run, batch: Batch) -> None:
         self.size = batch.size
         self.x, self.x_in, self.y = (v.to(run.device) for v in (batch.x, batch.x_in, batch.y))
-        self.native = batch.native.to(run.device)
+        self.camera, coding = batch.camera.to(run.device), batch.coding.to(run.device)
         mask = template_mask(self.size // 4, run.device)
         x, x_in, y = _unit(self.x), _unit(self.x_in), _unit(self.y)
         with torch.no_grad():
-            self.true = true_reading(x, x_in, y, mask)
+            self.true = true_reading(x, x_in, y, mask, batch.quantiser.to(run.device))
         with torch.autocast(run.device.type, torch.bfloat16):
-            reading = run.guide(x_in, self.native, mask)
-        self.guiding: Tensor | None = guide_loss(reading, self.true)
-        self.reading = Reading(reading.log_bands.detach(), reading.log_sigma_y.detach())
+            reading = run.guide(x_in, log_native(self.camera), coding, mask)
+        self._guiding = guide_loss(reading, self.true)
+        self.reading = Reading(*(value.detach() for value in reading))
+
+    def take_guiding(self) -> Tensor:
+        """The guide's loss on the first visit, then zero."""
+        guiding, self._guiding = self._guiding, torch.zeros((), device=self.x.device)
+        return guiding
 
 
-def _still_loss(run: Run, stage: Stage, lesson: _Lesson, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """The restorer's loss and, on a lesson's first visit, the guide's (else zero)."""
+def _restoring_loss(run: Run, stage: Stage, lesson: _Lesson, generator: torch.Generator) -> Tensor:
     device, size, b = run.device, lesson.size, len(lesson.x)
     t0 = _draw_t0(lesson.true.t0, lesson.reading.t0, generator)
     inside = _uniform(b, generator, device) >= stage.end_share
@@ -223,12 +237,10 @@ def _still_loss(run: Run, stage: Stage, lesson: _Lesson, generator: torch.Genera
     x_s = start(x_in, t0, torch.randn(x_in.shape, generator=generator).to(device))
     x_t, t = state(x, x_s, tau), tau * t0
     weight = torch.where(inside, trajectory_weight(t), torch.ones_like(t)) * decibel_weight(lesson.true.sigma)
-    told = Condition(t, t0, lesson.reading.condition(), lesson.native, torch.ones_like(t))
+    told = Condition(t, t0, lesson.reading.condition(), lesson.camera, torch.ones_like(t))
     with torch.autocast(device.type, torch.bfloat16):
         x_hat = run.network(x_t, x_in, y, told, size=size, window=window).x_hat
-    restoring = charbonnier(x_hat, x, weight)
-    guiding, lesson.guiding = lesson.guiding, None
-    return restoring, restoring.new_zeros(()) if guiding is None else guiding
+    return charbonnier(x_hat, x, weight)
 
 
 def _unit(picture: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ Three conditions for each size: clean x4 (block means), call x2 and call x4 (x26
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,9 +14,9 @@ import numpy as np
 import torch
 
 from ..model.guide import Guide, template_mask, true_reading
-from ..model.network import Condition, Network
+from ..model.network import Condition, Network, log_native
 from ..model.sampler import start
-from .data import FacePack, degrade_stills
+from .data import FacePack, degrade_stills, stack_pictures, stack_rows
 from .degrade import Degradation
 from .losses import psnr
 
@@ -36,10 +37,10 @@ class Score:
 
 @dataclass(frozen=True)
 class ValidationSet:
-    """name -> (x, x_in, y) uint8 and native, all of one size."""
+    """name -> (x, x_in, y) uint8, camera (N, 2, 3) and coding (N, STATISTICS), all of one size."""
 
     size: int
-    conditions: dict[str, tuple[torch.Tensor, torch.Tensor, torch.Tensor, float]]
+    conditions: Mapping[str, tuple[torch.Tensor, ...]]
 
     @torch.inference_mode()
     def score(self, network: Network, guide: Guide, device: torch.device, batch: int = 4) -> dict[str, Score]:
@@ -47,18 +48,20 @@ class ValidationSet:
         mask = template_mask(self.size // 4, device)
         fine = template_mask(self.size, device)[0, 0]
         scores = {}
-        for name, (x8, x_in8, y8, native) in self.conditions.items():
+        for name, (x8, x_in8, y8, cameras, codings) in self.conditions.items():
             before, after, block, gap = [], [], [], []
             for i in range(0, len(x8), batch):
                 x, x_in, y = (_unit(v[i : i + batch], device) for v in (x8, x_in8, y8))
-                n = torch.full((len(x),), native, device=device)
-                reading = guide(x_in, n, mask)
+                camera = cameras[i : i + batch].to(device)
+                coding = codings[i : i + batch].to(device)
+                reading = guide(x_in, log_native(camera), coding, mask)
                 generator = torch.Generator(device).manual_seed(i)
                 x_s = start(x_in, reading.t0, torch.randn(x_in.shape, generator=generator, device=device))
-                told = Condition(reading.t0, reading.t0, reading.condition(), n, torch.ones_like(n))
+                level = torch.ones_like(reading.t0)
+                told = Condition(reading.t0, reading.t0, reading.condition(), camera, level)
                 with torch.autocast(device.type, torch.bfloat16):
                     x_hat = network(x_s, x_in, y, told, size=self.size).x_hat
-                true = true_reading(x, x_in, y, mask)
+                true = true_reading(x, x_in, y, mask, reading.quantiser)
                 gap.append((reading.t0 / true.t0).log().abs().mean().item())
                 block.append(_block_rms(x_hat - x, mask))
                 before += _psnr_y(x_in, x, fine)
@@ -91,11 +94,9 @@ def validation_set(data: Path, cache: Path, size: int, count: int) -> Validation
         )
         rng = np.random.default_rng(7)
         crops = [degrade_stills([face], [how], rng)[0] for face in faces]
-        x, x_in, y = (
-            torch.from_numpy(np.stack(v)).permute(0, 3, 1, 2).contiguous()
-            for v in (faces, [c[0] for c in crops], [c[1] for c in crops])
-        )
-        conditions[name] = (x, x_in, y, float(-np.log2(reduce)))
+        x, x_in, y = map(stack_pictures, (faces, [c.x_in for c in crops], [c.y for c in crops]))
+        camera, coding = (stack_rows(v) for v in ([c.camera for c in crops], [c.coding for c in crops]))
+        conditions[name] = (x, x_in, y, camera, coding)
     return ValidationSet(size, conditions)
 
 
