@@ -15,9 +15,9 @@ def test_an_oracle_network_stays_on_the_training_path(steps: int) -> None:
 
     def oracle(x_t: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
         visited.append((x_t - state(x, x_s, t / t0)).abs().max().item())
-        return x
+        return x - x_in
 
-    out = sample(oracle, x_s, t0, steps)
+    out = x_in + sample(oracle, x_in, x_s, t0, steps)
     assert len(visited) == steps
     assert max(visited) < 1e-7
     assert (out - x).abs().max() < 1e-7

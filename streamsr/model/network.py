@@ -87,10 +87,11 @@ class Memory(NamedTuple):
 
 
 class Prediction(NamedTuple):
-    """x_hat (B, 3, S, S) float32; gain (B, 1, S/4, S/4) float32 logits; features: the stem's output."""
+    """residual (B, 3, S, S): x_hat - x_in, to be added in float32; gain (B, 1, S/4, S/4) logits, only
+    where there is a memory to weigh; features: the stem's output."""
 
-    x_hat: Tensor
-    gain: Tensor
+    residual: Tensor
+    gain: Tensor | None
     features: Tensor
 
 
@@ -183,8 +184,8 @@ class Trunk(nn.Module):
         for block in self.blocks:
             x = block(x, modulation)
         x = self.norm(x)
-        grid = self.unpatchify(x).transpose(1, 2).reshape(b, -1, h, w)
-        return F.pixel_shuffle(grid, _PATCH), x.mean(1)
+        grid = self.unpatchify(x).view(b, h, w, -1).permute(0, 3, 1, 2)
+        return _from_cells(grid), x.mean(1)
 
 
 class Deconvolution(nn.Module):
@@ -200,10 +201,12 @@ class Deconvolution(nn.Module):
         self.mix = nn.Linear(token_width, _FILTERS)
 
     def forward(self, grid: Tensor, told: Tensor) -> Tensor:
-        b, _, h, w = grid.shape
         kernels = self.mix(told) @ self.filters.reshape(_FILTERS, -1)  # (B, 48 * 48 * 9)
-        out = F.conv2d(grid.reshape(1, b * 48, h, w), kernels.view(-1, 48, 3, 3), padding=1, groups=b)
-        return out.view(b, 48, h, w)
+        each = [
+            F.conv2d(one, kernel.view(48, 48, 3, 3), padding=1)  # faster than groups
+            for one, kernel in zip(grid.split(1), kernels, strict=True)
+        ]
+        return torch.cat(each)
 
 
 class Film(nn.Module):
@@ -245,7 +248,8 @@ class CoarsePort(nn.Module):
         c = config.width
         self.enter = nn.Conv2d(48 + 48 + 3, c, 3, padding=1)
         self.enter_memory = nn.Conv2d(48 + c + 3 + 1, c, 3, padding=1, bias=False)
-        self.leave = nn.Conv2d(c, 48 + 1, 3, padding=1)
+        self.leave = nn.Conv2d(c, 48, 3, padding=1)
+        self.gain = nn.Conv2d(c, 1, 3, padding=1)
         self.direct = Deconvolution(config.token_width)
         self.film = Film(config.token_width, c)
         self.phase = SamplingPhase(c)
@@ -261,7 +265,7 @@ class CoarsePort(nn.Module):
         return x * scale + shift, _Skip(None, out)
 
     def head(self, x: Tensor, skip: _Skip, told: Tensor) -> Tensor:
-        return self.leave(self.film(x * skip.scale, told))  # (B, 49, S/4, S/4)
+        return self.film(x * skip.scale, told)  # (B, c, S/4, S/4)
 
 
 class FinePort(nn.Module):
@@ -278,7 +282,8 @@ class FinePort(nn.Module):
         self.up = nn.Conv2d(c, 4 * thin, 3, padding=1)
         self.fuse = nn.Conv2d(2 * thin, thin, 1)
         self.blocks = nn.Sequential(*(ResidualBlock(thin) for _ in range(config.fine_blocks)))
-        self.leave = nn.Conv2d(thin, 48 + 1, 3, padding=1)
+        self.leave = nn.Conv2d(thin, 48, 3, padding=1)
+        self.gain = nn.Conv2d(thin, 1, 3, padding=1)
         self.direct = Deconvolution(config.token_width)
         self.film = Film(config.token_width, thin)
         self.phase = SamplingPhase(thin)
@@ -299,7 +304,7 @@ class FinePort(nn.Module):
     def head(self, x: Tensor, skip: _Skip, told: Tensor) -> Tensor:
         up = F.pixel_shuffle(self.up(x), 2)  # (B, thin, S/4, S/4)
         x = self.fuse(torch.cat([up, cast(Tensor, skip.features)], 1)) * skip.scale
-        return self.leave(self.blocks(self.film(x, told)))
+        return self.blocks(self.film(x, told))  # (B, thin, S/4, S/4)
 
 
 class Network(nn.Module):
@@ -323,7 +328,7 @@ class Network(nn.Module):
         zero(self.modulate)
         for name, module in self.ports.named_modules():
             # the residual starts at zero; a network without a past equals one that ignores it
-            if name.endswith("leave") or name.endswith("memory"):
+            if name.endswith(("leave", "gain", "memory")):
                 zero(module)
 
     @property
@@ -355,7 +360,7 @@ class Network(nn.Module):
                 f"pictures must be equal and multiples of {token_px} px, got {tuple(x_in.shape)}"
             )
         port = cast("CoarsePort | FinePort", self.ports[str(size)])
-        grid_t, grid_in = (F.pixel_unshuffle(v.to(self.dtype), 4) for v in (x_t, x_in))  # (B, 48, S/4, S/4)
+        grid_t, grid_in = (_to_cells(v, self.dtype) for v in (x_t, x_in))  # (B, 48, S/4, S/4)
         told, modulation = self._conditioned(condition)
         corner = window[0] * token_px, window[1] * token_px
         cells = grid_in.shape[2], grid_in.shape[3]
@@ -365,10 +370,10 @@ class Network(nn.Module):
         trunk, seen = self.trunk(features, modulation, window)
         told = told + self.gather(seen)  # what the convolutions are told, the guide's word and its own
         body = self.tail(self.film(self.fuse(torch.cat([trunk, features], 1)), told))
-        out = port.head(body, skip, told).float()  # (B, 49, S/4, S/4)
-        residual = out[:, :48] + port.direct(grid_in, told).float()
-        x_hat = x_in.float() + F.pixel_shuffle(residual, 4)
-        return Prediction(x_hat, out[:, 48:], features)
+        out = port.head(body, skip, told)
+        residual = _from_cells(port.leave(out) + port.direct(grid_in, told))
+        gain = None if memory is None else port.gain(out)
+        return Prediction(residual, gain, features)
 
     def _conditioned(self, condition: Condition) -> tuple[Tensor, Tensor]:
         """The embedded condition (B, d) and the trunk's modulation (B, 6, d)."""
@@ -380,6 +385,20 @@ class Network(nn.Module):
         )
         told = self.embed(inputs)
         return told, self.modulate(told).view(-1, 6, self.config.token_width)
+
+
+def _to_cells(x: Tensor, dtype: torch.dtype) -> Tensor:
+    """``pixel_unshuffle(x, 4)`` of (B, 3, H, W), channels last in and out: one pass."""
+    b, c, h, w = x.shape
+    cells = x.permute(0, 2, 3, 1).reshape(b, h // 4, 4, w // 4, 4, c).permute(0, 1, 3, 5, 2, 4)
+    return cells.to(dtype).reshape(b, h // 4, w // 4, 16 * c).permute(0, 3, 1, 2)
+
+
+def _from_cells(cells: Tensor) -> Tensor:
+    """``pixel_shuffle(cells, 4)`` of (B, 48, H, W), channels last in and out."""
+    b, c, h, w = cells.shape
+    x = cells.permute(0, 2, 3, 1).reshape(b, h, w, c // 16, 4, 4).permute(0, 1, 4, 2, 5, 3)
+    return x.reshape(b, 4 * h, 4 * w, c // 16).permute(0, 3, 1, 2)
 
 
 def _sampling_phase(camera: Tensor, cells: tuple[int, int], corner_px: tuple[int, int]) -> Tensor:
@@ -397,7 +416,7 @@ def _sampling_phase(camera: Tensor, cells: tuple[int, int], corner_px: tuple[int
     u = torch.stack([angles[:, 0].cos(), angles[:, 0].sin()], 1)
     v = torch.stack([angles[:, 1].cos(), angles[:, 1].sin()], 1)
     products = (u[:, :, None] * v[:, None]).flatten(1, 2)
-    return torch.cat([u, v, products], 1)
+    return torch.cat([u, v, products], 1).contiguous(memory_format=torch.channels_last)
 
 
 def _fourier(t: Tensor) -> Tensor:

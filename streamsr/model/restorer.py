@@ -166,6 +166,7 @@ class Restorer:
 
         steps: network evaluations, uniform in t from each crop's t0. seed: of the noise, which stays
         fixed in face coordinates. Equal input gives equal output; a batch gives what its crops give alone.
+        The sum with x_in may leave [0, 255]: whoever rounds it clips it.
         """
         if steps < 1:
             raise ModelError(f"steps must be at least 1, got {steps}")
@@ -181,7 +182,9 @@ class Restorer:
     ) -> list[np.ndarray]:
         size = crops[0].size
         with torch.inference_mode():
-            x_in, y = self._pictures([c.x_in for c in crops]), self._pictures([c.y for c in crops])
+            x_in, y = (
+                self._pictures(v).to(self.dtype) for v in ([c.x_in for c in crops], [c.y for c in crops])
+            )
             camera = self._camera(crops)
             reading = Reading(
                 torch.from_numpy(np.stack([r.log_bands for r in readings])).to(self.device),
@@ -192,11 +195,10 @@ class Restorer:
             level = torch.ones_like(t0)
 
             def predict(x_t: Tensor, t: Tensor) -> Tensor:
-                return self._network(x_t, x_in, y, Condition(t, t0, told, camera, level), size=size).x_hat
+                return self._network(x_t, x_in, y, Condition(t, t0, told, camera, level), size=size).residual
 
-            x_hat = sample(predict, start(x_in, t0, self._eps(size, seed)), t0, steps)
-            residual = (x_hat.clamp(-1, 1) - x_in).mul_(127.5).permute(0, 2, 3, 1)
-            return list(residual.contiguous().cpu().numpy())
+            residual = sample(predict, x_in, start(x_in, t0, self._eps(size, seed)), t0, steps)
+            return list(residual.permute(0, 2, 3, 1).float().mul_(127.5).contiguous().cpu().numpy())
 
     def _eps(self, size: int, seed: int) -> Tensor:
         """(1, 3, S, S) standard normal noise of this seed, the same on every device."""
@@ -205,7 +207,8 @@ class Restorer:
             if len(self._noise) >= 16:
                 self._noise.clear()
             generator = torch.Generator().manual_seed(seed)
-            self._noise[key] = torch.randn(1, 3, size, size, generator=generator).to(self.device)
+            noise = torch.randn(1, 3, size, size, generator=generator).to(self.device, self.dtype)
+            self._noise[key] = noise.to(memory_format=torch.channels_last)  # as the pictures are
         return self._noise[key]
 
     def _pictures(self, images: Sequence[np.ndarray]) -> Tensor:

@@ -19,7 +19,7 @@ __all__ = ["euler_step", "sample", "start", "state", "step_count"]
 
 def start(x_in: Tensor, t0: Tensor, eps: Tensor) -> Tensor:
     """x_s = (1 - t0) x_in + t0 kappa eps. x_in, eps (B, 3, S, S), t0 (B,)."""
-    return torch.lerp(x_in, KAPPA * eps, t0.view(-1, 1, 1, 1))
+    return torch.lerp(x_in, KAPPA * eps, t0.view(-1, 1, 1, 1).to(x_in.dtype))
 
 
 def state(x: Tensor, x_s: Tensor, tau: Tensor) -> Tensor:
@@ -39,11 +39,16 @@ def step_count(t0: float, most: int = 4) -> int:
     return max(1, min(most, int(-(-t0 // 0.1))))
 
 
-def sample(predict: Callable[[Tensor, Tensor], Tensor], x_s: Tensor, t0: Tensor, steps: int) -> Tensor:
-    """Run ``steps`` evaluations of ``predict(x_t, t) -> x_hat``, uniform in t from t0 to 0."""
+def sample(
+    predict: Callable[[Tensor, Tensor], Tensor], x_in: Tensor, x_s: Tensor, t0: Tensor, steps: int
+) -> Tensor:
+    """Run ``steps`` evaluations of ``predict(x_t, t) -> x_hat - x_in``, uniform in t from t0 to 0.
+
+    Returns what the last one gave: at t' = 0 that is the whole of the step.
+    """
     x_t, t = x_s, t0
     for k in range(1, steps):
         t_next = t0 * (1 - k / steps)
-        x_t = euler_step(x_t, predict(x_t, t), t, t_next)
+        x_t = euler_step(x_t, x_in + predict(x_t, t), t, t_next)
         t = t_next
-    return predict(x_t, t)  # the step to t' = 0
+    return predict(x_t, t)

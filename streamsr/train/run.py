@@ -8,6 +8,7 @@ import math
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from statistics import fmean
 
 import torch
 from torch import Tensor
@@ -27,6 +28,7 @@ CHECKPOINT_S = 120
 LOG_STEPS = 100
 WARMUP_STEPS = 200
 GUIDE_WEIGHT = 0.02
+CROP_TOKENS, CROP_VISITS = 8, 4
 CONDITIONED = (
     "direct.",
     "film.",
@@ -37,28 +39,28 @@ CONDITIONED = (
 
 @dataclass(frozen=True)
 class Stage:
-    """plan: (S, batch, weight). window_tokens: side of the crop trained on, in tokens (16: whole face).
+    """plan: (S, batch, weight). crop_share: batches of which CROP_VISITS windows of CROP_TOKENS tokens a
+    side are trained on, one after another; of the others, whole faces.
 
-    end_share: samples at tau = 1, the state a one-step run visits. visits: steps taken on one batch,
-    each with its own window, noise and t0: degrading costs more than a step on a crop. guide_only: the
-    network rests. workers: processes that degrade.
+    A window costs a quarter and teaches the convolutions as much; the whole face is what attention will
+    see. end_share: samples at tau = 1, the state a one-step run visits. guide_only: the network rests.
+    workers: processes that degrade.
     """
 
     name: str
     plan: tuple[tuple[int, int, float], ...]
     lr: float
-    window_tokens: int
+    crop_share: float
     end_share: float
     ema: float
-    visits: int = 1
     guide_only: bool = False
     workers: int = 1
 
 
 STAGES = {
-    "g": Stage("g", ((256, 16, 0.6), (512, 8, 0.4)), 1e-3, 16, 1.0, 0.99, guide_only=True, workers=2),
-    "a": Stage("a", ((256, 8, 0.3), (512, 8, 0.7)), 8e-4, 8, 1.0, 0.999, visits=4),
-    "b": Stage("b", ((256, 8, 0.4), (512, 4, 0.6)), 5e-4, 16, 0.85, 0.999, visits=2),
+    "g": Stage("g", ((256, 16, 0.6), (512, 8, 0.4)), 1e-3, 0.0, 1.0, 0.99, guide_only=True, workers=2),
+    "a": Stage("a", ((256, 8, 0.3), (512, 8, 0.7)), 8e-4, 1.0, 1.0, 0.999),
+    "b": Stage("b", ((256, 8, 0.4), (512, 8, 0.6)), 5e-4, 0.75, 0.85, 0.999),
 }
 
 
@@ -170,29 +172,33 @@ def train_stills(
     generator = torch.Generator().manual_seed(seed + run.step)
     begun = time.monotonic() - run.elapsed_s
     saved = validated = time.monotonic()
-    losses: list[tuple[float, float]] = []
+    losses: list[float] = []
+    guiding_losses: list[float] = []
     lesson: _Lesson | None = None
     while run.elapsed_s < minutes * 60:
-        if lesson is None or run.step % stage.visits == 0:  # a run is resumed at any step
-            lesson = _Lesson(run, next(stream))
-        restoring = torch.zeros(()) if stage.guide_only else _restoring_loss(run, stage, lesson, generator)
-        guiding = lesson.take_guiding()
+        if lesson is None or lesson.visits == 0:
+            cropped = float(torch.rand((), generator=generator)) < stage.crop_share
+            lesson = _Lesson(run, next(stream), cropped)
+            guiding_losses.append(float(lesson.guiding.detach()))
+        loss = GUIDE_WEIGHT * lesson.take_guiding()
+        if not stage.guide_only:
+            restoring = _restoring_loss(run, stage, lesson, generator)
+            losses.append(float(restoring.detach()))
+            loss = loss + restoring
         progress = run.elapsed_s / (minutes * 60)
         lr = (
             stage.lr
             * min(1.0, (run.step + 1) / WARMUP_STEPS)
             * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * progress)))
         )
-        run.update(restoring + GUIDE_WEIGHT * guiding, lr, stage.ema)
-        losses.append((float(restoring.detach()), float(guiding.detach())))
+        run.update(loss, lr, stage.ema)
         now = time.monotonic()
         run.elapsed_s = now - begun
         if run.step % LOG_STEPS == 0:
-            mean = torch.tensor(losses).mean(0)
-            run.log(
-                loss=round(float(mean[0]), 5), guide=round(float(mean[1]) * stage.visits, 4), lr=round(lr, 6)
-            )
+            means = {"loss": losses, "guide": guiding_losses}
+            run.log(**{name: round(fmean(v), 5) for name, v in means.items() if v}, lr=round(lr, 6))
             losses.clear()
+            guiding_losses.clear()
         if now - saved > CHECKPOINT_S:
             run.save()
             saved = now
@@ -204,10 +210,13 @@ def train_stills(
 
 
 class _Lesson:
-    """A batch on the device, with what the guide says of it and ought to say."""
+    """A batch on the device, with what the guide says of it and ought to say.
 
-    def __init__(self, run: Run, batch: Batch) -> None:
-        self.size = batch.size
+    visits: how often it is still to be trained on, each time with its own noise, t0 and window.
+    """
+
+    def __init__(self, run: Run, batch: Batch, cropped: bool) -> None:
+        self.size, self.cropped, self.visits = batch.size, cropped, CROP_VISITS if cropped else 1
         self.x, self.x_in, self.y = (v.to(run.device) for v in (batch.x, batch.x_in, batch.y))
         self.camera, coding = batch.camera.to(run.device), batch.coding.to(run.device)
         mask = template_mask(self.size // 4, run.device)
@@ -216,12 +225,13 @@ class _Lesson:
             self.true = true_reading(x, x_in, y, mask, batch.quantiser.to(run.device))
         with torch.autocast(run.device.type, torch.bfloat16):
             reading = run.guide(x_in, log_native(self.camera), coding, mask)
-        self._guiding = guide_loss(reading, self.true)
+        self.guiding = guide_loss(reading, self.true)
         self.reading = Reading(*(value.detach() for value in reading))
 
     def take_guiding(self) -> Tensor:
         """The guide's loss on the first visit, then zero."""
-        guiding, self._guiding = self._guiding, torch.zeros((), device=self.x.device)
+        self.visits -= 1
+        guiding, self.guiding = self.guiding, torch.zeros((), device=self.x.device)
         return guiding
 
 
@@ -231,16 +241,16 @@ def _restoring_loss(run: Run, stage: Stage, lesson: _Lesson, generator: torch.Ge
     inside = _uniform(b, generator, device) >= stage.end_share
     tau = torch.where(inside, _uniform(b, generator, device), torch.ones(b, device=device))
     x, x_in, y, window = lesson.x, lesson.x_in, lesson.y, (0, 0)
-    if stage.window_tokens < 16:
-        x, x_in, y, window = _crop(x, x_in, y, size, stage.window_tokens, generator)
+    if lesson.cropped:
+        x, x_in, y, window = _crop(x, x_in, y, size, CROP_TOKENS, generator)
     x, x_in, y = _unit(x), _unit(x_in), _unit(y)
     x_s = start(x_in, t0, torch.randn(x_in.shape, generator=generator).to(device))
     x_t, t = state(x, x_s, tau), tau * t0
     weight = torch.where(inside, trajectory_weight(t), torch.ones_like(t)) * decibel_weight(lesson.true.sigma)
     told = Condition(t, t0, lesson.reading.condition(), lesson.camera, torch.ones_like(t))
     with torch.autocast(device.type, torch.bfloat16):
-        x_hat = run.network(x_t, x_in, y, told, size=size, window=window).x_hat
-    return charbonnier(x_hat, x, weight)
+        residual = run.network(x_t, x_in, y, told, size=size, window=window).residual
+    return charbonnier(x_in + residual, x, weight)
 
 
 def _unit(picture: Tensor) -> Tensor:

@@ -60,7 +60,8 @@ class ValidationSet:
                 level = torch.ones_like(reading.t0)
                 told = Condition(reading.t0, reading.t0, reading.condition(), camera, level)
                 with torch.autocast(device.type, torch.bfloat16):
-                    x_hat = network(x_s, x_in, y, told, size=self.size).x_hat
+                    residual = network(x_s, x_in, y, told, size=self.size).residual
+                x_hat = x_in + residual
                 true = true_reading(x, x_in, y, mask, reading.quantiser)
                 gap.append((reading.t0 / true.t0).log().abs().mean().item())
                 block.append(_block_rms(x_hat - x, mask))
