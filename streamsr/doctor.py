@@ -23,6 +23,7 @@ from pathlib import Path
 import numpy as np
 
 from .errors import ModelError
+from .machine import cpu_flags, usable_cpus
 from .version import __version__
 
 __all__ = ["Check", "core_works", "examine"]
@@ -100,20 +101,10 @@ def _machine() -> Iterator[Check]:
     yield Check("python", supported, found, "" if supported else f"use Python {oldest} to {newest}", True)
     yield Check("streamsr", True, f"{__version__} in {Path(__file__).parent}")
     yield Check("platform", True, platform.platform())
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    yield Check("cores", True, f"{usable} usable of {os.cpu_count()}")
-    flags = _cpu_flags()
+    yield Check("cores", True, f"{usable_cpus()} usable of {os.cpu_count()}")
+    flags = cpu_flags()
     if flags:
         yield Check("cpu flags", True, ", ".join(f"{f} {'yes' if f in flags else 'no'}" for f in CPU_FLAGS))
-
-
-def _cpu_flags() -> set[str]:
-    """Empty where the system does not say (not Linux on x86)."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return set()
-    return next((set(line.partition(":")[2].split()) for line in lines if line.startswith("flags")), set())
 
 
 def _imported(module: str, name: str, fix: str, required: bool = False) -> Check:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from .face.tracker import MediaPipeTracker, TrackedFace, Tracker
 from .fit import SCALES
 from .frame import Frame
 from .ladder import Ladder, Pace, Rung
+from .machine import usable_cpus
 from .memory import FaceMemory
 from .model.restorer import Crop, Restorer
 from .model.sampler import step_count
@@ -45,7 +45,7 @@ class Enhancer:
         if threads is not None and threads < 1:
             raise ConfigError(f"threads must be at least 1, got {threads}")
         self._restorer = Restorer.load(
-            None if weights is None else Path(weights), device=device, threads=threads or _cpus()
+            None if weights is None else Path(weights), device=device, threads=threads or usable_cpus()
         )
         self._restorer.warm_up()
 
@@ -343,12 +343,6 @@ class _Stopwatch:
         now = time.perf_counter()
         self.laps[name] = (now - self._last) * 1e3
         self._last = now
-
-
-def _cpus() -> int:
-    if hasattr(os, "sched_getaffinity"):  # Linux: those that this process may use
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _by_size(jobs: Iterable[_Job]) -> list[list[_Job]]:

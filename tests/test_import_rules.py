@@ -21,7 +21,7 @@ FOLDERS = {
 
 # Lowest first. A module or package imports only itself and what stands in the rows above its own.
 LAYERS = [
-    {"clock", "errors", "version", "interrupt"},
+    {"clock", "errors", "machine", "version", "interrupt"},
     {"frame", "ladder", "loop", "report", "worker"},
     {"channel", "fit", "stats"},
     {"face", "io", "kernels", "run_report"},

@@ -92,6 +92,21 @@ def test_restoring_a_batch_is_restoring_one_and_a_seed_fixes_it(tiny: Path, size
     assert np.abs(both[0] - restorer.restore(crops, readings, steps=2, seed=6)[0]).max() > 0.01
 
 
+@pytest.mark.parametrize(
+    ("flags", "dtype"),
+    [({"avx2"}, torch.float32), (set(), torch.float32), ({"avx2", "avx512_bf16"}, torch.bfloat16)],
+)
+def test_half_precision_where_the_processor_computes_in_it(
+    monkeypatch: pytest.MonkeyPatch, tiny: Path, flags: set[str], dtype: torch.dtype
+) -> None:
+    monkeypatch.setattr("streamsr.model.restorer.cpu_flags", lambda: flags)
+    restorer = Restorer.load(tiny, device="cpu")
+    crops = [_crop(256, 1)]
+    assert restorer.dtype is dtype
+    assert np.isfinite(restorer.restore(crops, restorer.guide(crops))[0]).all()
+    restorer.close()
+
+
 def test_crops_of_two_sizes_are_refused(tiny: Path) -> None:
     restorer = Restorer.load(tiny, device="cpu")
     crops = [_crop(256, 1), _crop(512, 1)]
@@ -110,7 +125,11 @@ def test_a_device_that_is_not_there_is_an_error() -> None:
 
 def test_a_header_of_another_version_is_named(tiny: Path, tmp_path: Path) -> None:
     path = tmp_path / "later.safetensors"
-    for header in ('{"preset": "XXL", "stage": "a", "recurrent": false, "residual_rms": {}}', '{"size": 3}'):
+    for header in (
+        '{"preset": "XXL", "stage": "a", "recurrent": false, "residual_rms": {}}',
+        '{"size": 3}',
+        '{"preset": "tiny", "stage": "a", "recurrent": false, "residual_rms": {"256": 0.1}}',
+    ):
         save_file({"network.x": torch.zeros(1)}, path, metadata={"streamsr": header})
         with pytest.raises(ModelError, match="not a streamsr weights file"):
             load_weights(path)

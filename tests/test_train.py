@@ -121,6 +121,8 @@ def test_a_run_trains_and_resumes(
     assert f"resuming stage {stage} at step {steps[-1]}" in capsys.readouterr().out
     rows = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
     assert max(row["step"] for row in rows) > steps[-1]
+    with pytest.raises(ConfigError, match="is of preset tiny, not S"):
+        train(stage, minutes=0.2, **(common | {"preset": "S"}))  # type: ignore[arg-type]
 
 
 def test_bad_training_options_are_named(tmp_path: Path) -> None:

@@ -12,13 +12,14 @@ import torch
 from torch import Tensor
 
 from ..errors import DeviceError, ModelError
+from ..machine import BF16_FLAGS, cpu_flags
 from .coding import coding_statistics
 from .guide import Reading, start_time, template_mask
 from .network import Condition, log_native
 from .sampler import sample, start
 from .weights import load_weights
 
-__all__ = ["SIZES_PX", "Crop", "GuideReading", "Restorer", "choose_device"]
+__all__ = ["SIZES_PX", "Crop", "GuideReading", "Restorer", "choose_device", "choose_dtype"]
 
 SIZES_PX = (256, 512)
 
@@ -83,6 +84,13 @@ def choose_device(device: str) -> torch.device:
     return torch.device(device)
 
 
+def choose_dtype(device: torch.device) -> torch.dtype:
+    """bfloat16 where ``device`` computes in it."""
+    if device.type == "cpu" and not cpu_flags() & BF16_FLAGS:
+        return torch.float32
+    return torch.bfloat16
+
+
 class Restorer:
     """One model shared by every stream of a process, on one thread of its own.
 
@@ -95,7 +103,7 @@ class Restorer:
         self,
         path: Path | None,
         device: torch.device,
-        dtype: torch.dtype = torch.bfloat16,
+        dtype: torch.dtype,
         threads: int | None = None,
     ) -> None:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="restorer")
@@ -128,12 +136,15 @@ class Restorer:
         path: Path | None = None,
         *,
         device: str = "auto",
-        dtype: torch.dtype = torch.bfloat16,
+        dtype: torch.dtype | None = None,
         threads: int | None = None,
     ) -> Restorer:
-        """The packaged weights, or those at ``path``. Raises ModelError, DeviceError."""
+        """The packaged weights, or those at ``path``. Raises ModelError, DeviceError.
+
+        dtype: by default bfloat16, and float32 on a CPU without instructions for it: there it is slower.
+        """
         chosen = choose_device(device)
-        return cls(path, chosen, dtype, threads)
+        return cls(path, chosen, dtype or choose_dtype(chosen), threads)
 
     def warm_up(self) -> None:
         """Run each size once: the first evaluation prepares kernels and takes several times as long."""

@@ -87,6 +87,8 @@ def load_weights(path: Path | None = None, *, preset: str = "M") -> Weights:
             tensors = {key: file.get_tensor(key).float() for key in file.keys()}  # noqa: SIM118
         description = Description(**header)
         config = PRESETS[description.preset]
+        if missing := {"256", "512"} - set(description.residual_rms):
+            raise ValueError(f"no residual_rms of {', '.join(sorted(missing))}")
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
         raise ModelError(f"not a streamsr weights file: {path} ({error})") from error
     network, guide = Network(config), Guide()

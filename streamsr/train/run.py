@@ -101,10 +101,12 @@ class Run:
         return self.folder / "checkpoint.pt"
 
     def resume(self) -> bool:
-        """Go on from the folder's checkpoint, if it has one."""
+        """Go on from the folder's checkpoint, if it has one. Raises ConfigError."""
         if not self.checkpoint.is_file():
             return False
         saved = torch.load(self.checkpoint, map_location=self.device, weights_only=True)
+        if saved["preset"] != self.preset:
+            raise ConfigError(f"{self.checkpoint} is of preset {saved['preset']}, not {self.preset}")
         for module, key in self._modules():
             module.load_state_dict(saved[key])
         self.optimiser.load_state_dict(saved["optimiser"])
@@ -115,7 +117,7 @@ class Run:
         """Write the checkpoint; it is replaced whole."""
         saved: dict[str, object] = {key: module.state_dict() for module, key in self._modules()}
         saved |= {"optimiser": self.optimiser.state_dict()}
-        saved |= {"stage": self.stage, "step": self.step, "elapsed_s": self.elapsed_s}
+        saved |= {"preset": self.preset, "stage": self.stage, "step": self.step, "elapsed_s": self.elapsed_s}
         partial = self.checkpoint.with_suffix(".partial")
         torch.save(saved, partial)
         partial.replace(self.checkpoint)
