@@ -67,8 +67,8 @@ class Aligner:
         self._epoch = 0  # the last one given
         self._known: dict[int, _Known] = {}
 
-    def look(self, frame: Frame, *, coarse: bool = False) -> Tracked:
-        """coarse: S = 256 for every face. Raises FrameError for a picture that is none, or too large."""
+    def look(self, frame: Frame) -> Tracked:
+        """Raises FrameError for a picture that is none, or too large at this scale."""
         check_image(frame.image, "frame")
         largest = self._scale * max(frame.width, frame.height)
         if largest > MAX_SIDE_PX:
@@ -83,7 +83,7 @@ class Aligner:
         self._shape = frame.image.shape
         faces = self._tracker.track(frame.image, frame.time_s)
         found = time.perf_counter()
-        aligned = tuple(self._aligned(frame, face, coarse) for face in faces)
+        aligned = tuple(self._aligned(frame, face) for face in faces)
         stage_ms = {"track": (found - began) * 1e3, "align": (time.perf_counter() - found) * 1e3}
         return Tracked(frame, aligned, self._scene, stage_ms)
 
@@ -91,10 +91,10 @@ class Aligner:
         """May be called twice."""
         self._tracker.close()
 
-    def _aligned(self, frame: Frame, face: TrackedFace, coarse: bool) -> AlignedFace:
+    def _aligned(self, frame: Frame, face: TrackedFace) -> AlignedFace:
         known = self._recognised(face, frame.index)
         native = native_side(face.matrix)
-        size = known.size = 256 if coarse else choose_size(native * self._scale, known.size)
+        size = known.size = choose_size(native * self._scale, known.size)
         known.too_small = face.roi_px[2] < SMALLEST_FACE_PX + REGROWN_PX * known.too_small
         outcome = None
         if known.too_small:

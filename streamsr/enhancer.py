@@ -19,7 +19,7 @@ from .face.mask import face_mask
 from .face.tracker import MediaPipeTracker, TrackedFace, Tracker
 from .fit import SCALES
 from .frame import Frame
-from .ladder import Ladder, Pace, Rung
+from .ladder import Ladder, Rung
 from .machine import usable_cpus
 from .memory import FaceMemory
 from .model.restorer import Crop, Restorer
@@ -120,8 +120,7 @@ class Session:
         self._aligner = Aligner(tracker, scale)
         self._scene = 0
         self._memories: dict[int, FaceMemory] = {}
-        self._ladder, self._pace = Ladder(), Pace()
-        self._enhanced_index: int | None = None
+        self._ladder = Ladder()
         self._index = 0
         self._closed = False
 
@@ -140,7 +139,7 @@ class Session:
 
     def track(self, frame: Frame) -> Tracked:
         """Find the faces and cut them out. Raises FrameError for a picture that is none, or too large."""
-        return self._aligner.look(frame, coarse=self._pace.coarse)
+        return self._aligner.look(frame)
 
     def restore(self, tracked: Tracked, deadline_ns: int | None = None) -> Restored:
         """Run the model. deadline_ns: when the frame ought to be done, on the session's clock, if ever."""
@@ -149,7 +148,7 @@ class Session:
         wanted = [job for job in jobs if job.wanted]
         self._ask_guide(wanted)
         watch.lap("guide")
-        self._restore(wanted, deadline_ns, self._dropped_before(tracked.frame))
+        self._restore(wanted, deadline_ns)
         watch.lap("net")
         details = tuple(
             job.detail(self._restorer.residual_rms(job.size)) for job in jobs if job.residual is not None
@@ -204,7 +203,7 @@ class Session:
             if job.memory.strength == 0:
                 job.outcome = Outcome.BYPASSED
 
-    def _restore(self, jobs: list[_Job], deadline_ns: int | None, dropped: int) -> None:
+    def _restore(self, jobs: list[_Job], deadline_ns: int | None) -> None:
         jobs = [job for job in jobs if job.outcome is not Outcome.BYPASSED]
         steps = [self._wanted_steps(job) for job in jobs]
         rung = Rung.STEPS
@@ -212,8 +211,6 @@ class Session:
             left_ms = (deadline_ns - self._clock.now_ns()) / NS_PER_MS
             counts = {group[0].size: len(group) for group in _by_size(jobs)}
             rung = self._ladder.choose(counts, max(steps), left_ms)
-            in_time = rung in (Rung.STEPS, Rung.ONE_STEP)
-            self._pace.observe(in_time, dropped, self._ladder.cost_ms(counts), left_ms)
         if rung in (Rung.CACHE, Rung.ORIGINAL):
             for job in jobs:
                 job.reuse(allowed=rung is Rung.CACHE)
@@ -239,11 +236,6 @@ class Session:
         if self.steps != "auto":
             return self.steps
         return 1 if self._restorer.device.type == "cpu" else step_count(job.memory.reading.t0)
-
-    def _dropped_before(self, frame: Frame) -> int:
-        """Frames between this one and the last, lost on the way here or in the camera."""
-        last, self._enhanced_index = self._enhanced_index, frame.index
-        return 0 if last is None or frame.discontinuity else max(0, frame.index - last - 1)
 
     def _forget(self, present: set[int], index: int) -> None:
         """Drop the memory of faces that have been gone for long."""

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from fractions import Fraction
+from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -16,7 +18,9 @@ import numpy as np
 from streamsr.clock import MONOTONIC, NS_PER_S, Clock
 from streamsr.errors import SinkError, SourceError
 from streamsr.frame import Frame, StreamInfo
+from streamsr.pipeline import Pipeline
 from streamsr.report import Certificate, FaceReport, FrameReport, Outcome
+from streamsr.run_report import RunReport
 from streamsr.worker import THREAD_PREFIX
 
 
@@ -40,6 +44,10 @@ def make_frame(
     image[:side, left : left + side] = 230
     duration = round(1 / rate / time_base)
     return Frame(image, index * duration, time_base, captured_ns, index, duration, discontinuity)
+
+
+def frames(count: int, width: int = 64, height: int = 48) -> list[Frame]:
+    return [make_frame(width, height, index) for index in range(count)]
 
 
 class FakeClock:
@@ -130,6 +138,10 @@ class MemorySource:
     def close(self) -> None:
         self.threads.add(threading.current_thread().name)
         self.closed += 1
+
+
+def live(count: int, fps: int = 100, **options: Any) -> MemorySource:
+    return MemorySource(frames(count), live=True, rate=Fraction(fps), **options)
 
 
 class MemorySink:
@@ -267,6 +279,33 @@ class BypassEnhancer:
 
 def make_face(outcome: Outcome, *, nfe: int = 0, t0: float | None = None, track_id: int = 1) -> FaceReport:
     return FaceReport(track_id, outcome, (8, 8, 24, 24), 48.0, 64, 0.9, nfe=nfe, t0=t0)
+
+
+async def enhance(
+    source: MemorySource, sink: MemorySink, enhancer: BypassEnhancer | None = None, **options: Any
+) -> RunReport:
+    """A whole run of a pipeline."""
+    async with Pipeline(source, sink, enhancer or BypassEnhancer(), **options) as pipeline:
+        return await pipeline.run()
+
+
+async def until(condition: Callable[[], bool], limit_s: float = 5) -> None:
+    """Wait for ``condition``; TimeoutError if it does not come true."""
+    async with asyncio.timeout(limit_s):
+        while not condition():  # noqa: ASYNC110 (figures of a report have no event)
+            await asyncio.sleep(0.005)
+
+
+def wait_until(condition: Callable[[], bool], timeout_s: float) -> None:
+    """``until`` without a loop."""
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {timeout_s} s"
+        time.sleep(0.02)
+
+
+def names_in(folder: Path) -> list[str]:
+    return sorted(entry.name for entry in folder.iterdir())
 
 
 def owned_threads() -> set[str]:

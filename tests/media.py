@@ -1,4 +1,4 @@
-"""Small real media files, made by PyAV, for the tests of sources and sinks."""
+"""Small real media files, made by PyAV, for the tests of sources and sinks; and what is in a file."""
 
 from __future__ import annotations
 
@@ -14,6 +14,11 @@ import skimage.data
 from av.audio.stream import AudioStream
 from av.codec.context import Flags
 from av.video.stream import VideoStream
+
+from streamsr.frame import Frame
+from streamsr.io.file import FileSource
+
+FACE_PX, COUNT = (160, 120), 16  # of the clip with a face
 
 
 def moving_picture(index: int, width: int, height: int) -> np.ndarray:
@@ -83,6 +88,21 @@ def write_video(
         container.mux(stream.encode(None))
         if sound is not None:
             container.mux(sound.encode(None))
+
+
+def read_all(path: Path) -> list[Frame]:
+    source = FileSource(str(path))
+    source.open()
+    frames = []
+    while (frame := source.read()) is not None:
+        frames.append(frame)
+    source.close()
+    return frames
+
+
+def times(path: Path) -> list[Fraction]:
+    """In seconds, of every picture."""
+    return [frame.pts * frame.time_base for frame in read_all(path)]
 
 
 def audio_packets(path: Path) -> list[tuple[bytes, Fraction]]:

@@ -8,6 +8,7 @@ system's Python, for which the distribution packages the bindings (``PACKAGES``)
 from __future__ import annotations
 
 import argparse
+import os
 import select
 import signal
 import socket
@@ -47,6 +48,20 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def publishers() -> list[int]:
+    """Process ids of the publishers (of ``RtspSink``) that this process has started."""
+    found = []
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            command = (status.parent / "cmdline").read_bytes()
+            parent = int(status.read_text().rsplit(")", 1)[1].split()[1])
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        if parent == os.getpid() and b"rtsp_publisher" in command:
+            found.append(int(status.parent.name))
+    return found
 
 
 def _h264(encoder: str) -> str:

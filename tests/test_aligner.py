@@ -51,17 +51,6 @@ class _Script:
     def close(self) -> None: ...
 
 
-def test_a_coarse_stream_stays_at_256() -> None:
-    script = _Script()
-    aligner = Aligner(script, 8)
-    script.next = [(1, 100, False)]
-    assert aligner.look(_frame(0)).faces[0].size == 512
-    coarse = aligner.look(_frame(1), coarse=True).faces[0]
-    assert coarse.size == 256
-    assert coarse.crop is not None
-    assert coarse.crop.size == 256
-
-
 def _frame(index: int) -> Frame:
     return Frame(np.zeros((128, 128, 3), np.uint8), index, Fraction(1, 25), 0, index)
 

@@ -18,10 +18,18 @@ import av
 import cv2
 import numpy as np
 import pytest
-from commands import enhance, report_of
+from commands import enhance, error_line, report_of
 from helpers import owned_threads
 from media import moving_portrait, write_video
-from rtsp_server import RtspServer, free_port, live_video, looped_pictures, missing, publish_in, publish_out
+from rtsp_server import (
+    RtspServer,
+    free_port,
+    live_video,
+    looped_pictures,
+    publish_in,
+    publish_out,
+    publishers,
+)
 
 from streamsr.errors import SourceError
 from streamsr.frame import Frame
@@ -31,6 +39,7 @@ RATE = 10  # slow enough for every face to be restored while the tests share the
 PASSWORD = "s3cr3t"
 ENDED_S = 7.0  # a connection given up ends with FFmpeg's own timeout
 
+pytest_plugins = ["shared_fixtures"]
 pytestmark = pytest.mark.timeout(120)
 
 
@@ -45,23 +54,7 @@ def nothing_left() -> Iterator[None]:
         time.sleep(0.05)
     assert set(threading.enumerate()) - threads == set()
     assert owned_threads() == set()
-    assert _publishers() == []
-
-
-def _publishers() -> list[str]:
-    found = []
-    for children in Path("/proc/self/task").glob("*/children"):
-        for child in children.read_text().split():
-            if b"rtsp_publisher" in Path(f"/proc/{child}/cmdline").read_bytes():
-                found.append(child)
-    return found
-
-
-@pytest.fixture(scope="module")
-def gstreamer() -> None:
-    reason = missing()
-    if reason:
-        pytest.skip(reason)
+    assert publishers() == []
 
 
 def _portraits(folder: Path, width: int, height: int) -> str:
@@ -107,21 +100,6 @@ def clip(tmp_path: Path) -> Path:
     path.parent.mkdir()
     write_video(path, count=32, size=(160, 120), rate=Fraction(RATE), picture_of=moving_portrait)
     return path
-
-
-@pytest.fixture
-def out(tmp_path: Path) -> Path:
-    folder = tmp_path / "out"
-    folder.mkdir()
-    return folder
-
-
-def error_line(capsys: pytest.CaptureFixture[str]) -> str:
-    stdout, stderr = capsys.readouterr()
-    assert stdout == ""
-    assert stderr.startswith("error: ")
-    assert stderr.count("\n") == 1
-    return stderr
 
 
 def times_s(path: Path) -> list[float]:

@@ -12,7 +12,8 @@ from itertools import pairwise
 import av
 import numpy as np
 import pytest
-from rtsp_server import RtspServer, free_port, live_video, looped_pictures, missing
+from helpers import wait_until
+from rtsp_server import RtspServer, free_port, live_video, looped_pictures
 
 from streamsr.clock import NS_PER_S
 from streamsr.errors import ConfigError, SourceError
@@ -21,16 +22,8 @@ from streamsr.io.rtsp import RtspSource
 
 RECOVERY_S = 10
 
+pytest_plugins = ["shared_fixtures"]
 pytestmark = pytest.mark.timeout(60)
-
-
-@pytest.fixture(scope="module")
-def gstreamer():
-    reason = missing()
-    if reason and os.environ.get("CI"):
-        pytest.fail(reason)
-    if reason:
-        pytest.skip(reason)
 
 
 @pytest.fixture
@@ -60,13 +53,6 @@ def source():
             return made
 
         yield make
-
-
-def wait_until(condition, timeout_s):
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {timeout_s} s"
-        time.sleep(0.02)
 
 
 def read(source, count):

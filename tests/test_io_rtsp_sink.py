@@ -16,7 +16,8 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from rtsp_server import RtspServer, free_port, missing, publish_in, publish_out
+from helpers import wait_until
+from rtsp_server import RtspServer, free_port, publish_in, publish_out, publishers
 
 from streamsr.errors import ConfigError, SinkError
 from streamsr.frame import Colour, Frame, Matrix, Range, StreamInfo
@@ -27,6 +28,7 @@ RECOVERY_S = 10
 RTP = Fraction(1, 90_000)
 INFO = StreamInfo(160, 120, Fraction(25), RTP, Colour(Matrix.BT709, Range.LIMITED))
 
+pytest_plugins = ["shared_fixtures"]
 pytestmark = pytest.mark.timeout(60)
 
 
@@ -37,16 +39,7 @@ def nothing_left():
     yield
     assert not set(threading.enumerate()) - threads
     assert len(os.listdir("/proc/self/fd")) <= len(descriptors)
-    assert not publishers(os.getpid())
-
-
-@pytest.fixture(scope="module")
-def gstreamer():
-    reason = missing()
-    if reason and os.environ.get("CI"):
-        pytest.fail(reason)
-    if reason:
-        pytest.skip(reason)
+    assert not publishers()
 
 
 @pytest.fixture
@@ -65,27 +58,6 @@ def sink():
             return made
 
         yield make
-
-
-def publishers(parent):
-    """Process ids of the publishers that ``parent`` has started."""
-    found = []
-    for status in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            command = (status.parent / "cmdline").read_bytes()
-            above = int(status.read_text().rsplit(")", 1)[1].split()[1])
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-        if above == parent and b"rtsp_publisher" in command:
-            found.append(int(status.parent.name))
-    return found
-
-
-def wait_until(condition, timeout_s):
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {timeout_s} s"
-        time.sleep(0.02)
 
 
 def two_colours(width=160, height=120):
@@ -190,19 +162,19 @@ def test_close_does_not_wait_for_a_frozen_server(server, sink):
     began_s = time.monotonic()
     output.close()
     assert time.monotonic() - began_s < 2
-    assert not publishers(os.getpid())
+    assert not publishers()
 
 
 def test_a_dead_publisher_is_replaced(server, sink):
     output = sink(server.url("/in"))
     output.open(INFO)
     with Writer(output, two_colours()):
-        (process_id,) = publishers(os.getpid())
+        (process_id,) = publishers()
         assert process_id == output.statistics().process_id
         os.kill(process_id, signal.SIGKILL)
         wait_until(lambda: output.statistics().reconnects == 1, RECOVERY_S)
         assert "status -9" in output.statistics().last_error
-        assert publishers(os.getpid()) != [process_id]
+        assert publishers() != [process_id]
 
 
 def test_another_size_is_a_new_connection(server, sink):

@@ -1,6 +1,6 @@
 import numpy as np
 
-from streamsr.ladder import Ladder, Pace, Rung
+from streamsr.ladder import Ladder, Rung
 
 
 def _taught() -> Ladder:
@@ -57,52 +57,3 @@ def test_a_late_frame_says_nothing_about_the_cost() -> None:
     for _ in range(100):
         assert ladder.choose({512: 1}, 1, -1.0) is Rung.ORIGINAL
     assert ladder.choose({512: 1}, 1, 19.0) is Rung.CACHE
-
-
-def _watch(
-    pace: Pace, frames: int, *, restored: bool = True, dropped: int = 0, left_ms: float = 50.0
-) -> None:
-    for _ in range(frames):
-        pace.observe(restored, dropped, 25.0, left_ms)
-
-
-def test_a_stream_that_falls_behind_goes_coarse_and_stays_so() -> None:
-    pace = Pace()
-    _watch(pace, 100)
-    assert not pace.coarse
-    _watch(pace, 5, restored=False)
-    assert pace.coarse
-    _watch(pace, 2000)  # 25 ms x 1.5 is not ample in 50 ms
-    assert pace.coarse
-
-
-def test_a_hiccup_is_no_reason_to_go_coarse() -> None:
-    pace = Pace()
-    for _ in range(20):
-        _watch(pace, 50)
-        _watch(pace, 1, restored=False)
-        _watch(pace, 1, dropped=1)
-    assert not pace.coarse
-
-
-def test_the_start_of_a_stream_does_not_decide() -> None:
-    pace = Pace()
-    _watch(pace, 10, restored=False)
-    _watch(pace, 1000)
-    assert not pace.coarse
-
-
-def test_dropped_frames_count_as_missed() -> None:
-    pace = Pace()
-    _watch(pace, 50)
-    _watch(pace, 10, dropped=1)
-    assert pace.coarse
-
-
-def test_a_coarse_stream_turns_fine_when_there_is_ample_time() -> None:
-    pace = Pace()
-    _watch(pace, 60, restored=False)
-    _watch(pace, 400, left_ms=100.0)
-    assert pace.coarse  # held
-    _watch(pace, 200, left_ms=100.0)
-    assert not pace.coarse
