@@ -29,7 +29,6 @@ from .report import Certificate, FaceReport, FrameReport, Outcome
 __all__ = ["Enhancer", "Session"]
 
 DEFAULT_FIDELITY = 0.4
-CODED_ABOVE_QP = 20.0  # between a picture that met no codec and a fine one that did
 
 
 class Enhancer:
@@ -247,19 +246,17 @@ class Session:
 
 @dataclass(frozen=True, slots=True)
 class Detail:
-    """A face's restored residual and how it is to be pasted. weight: of the effect, in [0, 1]. coded:
-    the camera's pixels carry a codec's error, which the projection must not put back."""
+    """A face's restored residual and how it is to be pasted. weight: of the effect, in [0, 1]."""
 
     face: TrackedFace
     size: int
     residual: np.ndarray
     weight: float
     gamma: float
-    coded: bool
 
     def paste(self) -> Paste:
         mask = face_mask(self.face.landmarks, self.face.matrix, self.size) * self.weight
-        return Paste(self.face.matrix, self.residual, mask, self.gamma, lowpass=self.coded)
+        return Paste(self.face.matrix, self.residual, mask, self.gamma)
 
 
 @dataclass(frozen=True, slots=True)
@@ -309,8 +306,7 @@ class _Job:
         """gamma = s_p^2 / (s_p^2 + sigma_y^2): Eq. (9), FLAIR, with the guide's sigma_y."""
         assert self.residual is not None
         gamma = residual_rms**2 / (residual_rms**2 + self.memory.reading.sigma_y**2)
-        coded = self.memory.reading.quantiser > CODED_ABOVE_QP
-        return Detail(self.face, self.size, self.residual, self.weight, gamma, coded)
+        return Detail(self.face, self.size, self.residual, self.weight, gamma)
 
     def report(self) -> FaceReport:
         assert self.outcome is not None

@@ -36,7 +36,8 @@ class Description:
     """What a weights file says of itself.
 
     recurrent: trained with the latent cache; without it the cache is never fed. residual_rms:
-    sizes -> s_p, the validation rms of A x_hat - A x (FLAIR, Eq. 8's sigma of the estimate).
+    sizes -> s_p, the validation rms of A x_hat - A x on coded input (FLAIR, Eq. 8's sigma of the
+    estimate).
     """
 
     preset: str
