@@ -29,6 +29,7 @@ from .report import Certificate, FaceReport, FrameReport, Outcome
 __all__ = ["Enhancer", "Session"]
 
 DEFAULT_FIDELITY = 0.4
+ENLARGED_BELOW = 0.9  # of S: camera px of a crop's side
 
 
 class Enhancer:
@@ -197,7 +198,7 @@ class Session:
     def _ask_guide(self, jobs: list[_Job]) -> None:
         for group in _by_size(job for job in jobs if job.memory.asks()):
             for job, reading in zip(group, self._restorer.guide([job.cut for job in group]), strict=True):
-                job.memory.observe(reading)
+                job.memory.observe(reading, enlarged=job.native_px < ENLARGED_BELOW * job.size)
         for job in jobs:
             if job.memory.strength == 0:
                 job.outcome = Outcome.BYPASSED

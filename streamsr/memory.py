@@ -11,7 +11,9 @@ from .model.restorer import GuideReading
 __all__ = ["FaceMemory"]
 
 GUIDE_SMOOTHING = 0.8  # EMA of the guide's logs
-BYPASS_BELOW, RESUME_ABOVE = 0.10, 0.14  # missing high-band energy over what is there
+BYPASS_BELOW, RESUME_ABOVE = 0.30, 0.36  # missing high-band energy over what is there
+# of a crop that had to be enlarged: its finest bands are empty, and what is there says little
+ENLARGED_BYPASS_BELOW, ENLARGED_RESUME_ABOVE = 0.10, 0.14
 FADE_FRAMES = 5
 ASK_FIRST, ASK_EVERY = 5, 3  # frames: a face is asked about at first, then now and then; it changes slowly
 RECALL_FRAMES = 15  # a mouth has moved on by then
@@ -56,8 +58,11 @@ class FaceMemory:
         fading = 0 < self.strength < 1
         return self._reading is None or fading or self._frames <= ASK_FIRST or self._frames % ASK_EVERY == 0
 
-    def observe(self, reading: GuideReading) -> None:
-        """Smooth the guide's word and move towards or away from bypass."""
+    def observe(self, reading: GuideReading, *, enlarged: bool = False) -> None:
+        """Smooth the guide's word and move towards or away from bypass.
+
+        enlarged: the crop has more pixels than the camera gave it.
+        """
         first = self._reading is None
         if self._reading is not None:
             keep = GUIDE_SMOOTHING
@@ -69,7 +74,10 @@ class FaceMemory:
             )
         self._reading = reading
         share = reading.missing_share
-        self._bypass = share < (RESUME_ABOVE if self._bypass else BYPASS_BELOW)
+        below, above = BYPASS_BELOW, RESUME_ABOVE
+        if enlarged:
+            below, above = ENLARGED_BYPASS_BELOW, ENLARGED_RESUME_ABOVE
+        self._bypass = share < (above if self._bypass else below)
         target = 0.0 if self._bypass else 1.0
         step = 1.0 if first else 1 / FADE_FRAMES
         self.strength += float(np.clip(target - self.strength, -step, step))

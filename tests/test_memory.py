@@ -44,6 +44,13 @@ def test_bypass_has_hysteresis_and_fades_over_five_frames() -> None:
     assert memory.strength == 1
 
 
+def test_an_enlarged_crop_has_to_look_sharper_to_be_left_alone() -> None:
+    for enlarged, strength in ((False, 0.0), (True, 1.0)):
+        memory = FaceMemory((1, 512))
+        memory.observe(_reading(0.2), enlarged=enlarged)
+        assert memory.strength == strength
+
+
 def test_old_detail_fades_out() -> None:
     memory = FaceMemory((1, 256))
     assert memory.recall() == 0

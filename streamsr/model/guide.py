@@ -142,7 +142,7 @@ def _log(rms: Tensor) -> Tensor:
 
 
 class Guide(nn.Module):
-    """Reads the Haar bands of x_in, log2(n / S) and the statistics of coding; about 0.2 M parameters.
+    """Reads the Haar bands of x_in, log2(n / S) and the statistics of coding; 0.17 M parameters.
 
     The bands, not y: y alone cannot tell a sharp face from its own reduction.
     """

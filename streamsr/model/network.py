@@ -308,7 +308,7 @@ class FinePort(nn.Module):
 
 
 class Network(nn.Module):
-    """M is 7.2 M parameters with both ports, 6.8 M with one, and 9 GFLOP a step at S = 256; see PRESETS."""
+    """M is 7.3 M parameters with both ports, 6.8 M with one, and 9 GFLOP a step at S = 256; see PRESETS."""
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
