@@ -36,6 +36,7 @@ def circumstances(bench: str, argv: Sequence[str], device: str) -> dict[str, Any
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "python": platform.python_version(),
         "torch": metadata.version("torch"),
+        "openvino": metadata.version("openvino"),
     }
 
 

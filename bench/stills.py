@@ -20,9 +20,6 @@ import numpy as np
 from streamsr.errors import ConfigError
 from streamsr.face.alignment import (
     TEMPLATE_PX,
-    camera_map,
-    camera_patch,
-    crop_aligned,
     invert,
     rescale_template,
 )
@@ -114,14 +111,12 @@ def restore_crop(
 
     The network alone: no bypass, no projection onto the camera's pixels.
     """
-    from streamsr.model.restorer import Crop
+    from streamsr.model.crop import Crop
 
-    matrix = template_matrix(low.shape[0])
-    x_in, y = crop_aligned(low, matrix, size), crop_aligned(low, matrix, size // 4)
-    crop = Crop(x_in, y, camera_map(matrix, size), camera_patch(low, matrix))
+    crop = Crop.cut(low, template_matrix(low.shape[0]), size)
     (reading,) = restorer.guide([crop])
     (residual,) = restorer.restore([crop], [reading], steps=steps, seed=seed)
-    return np.rint(x_in + residual).clip(0, 255).astype(np.uint8), reading.t0
+    return np.rint(crop.x_in + residual).clip(0, 255).astype(np.uint8), reading.t0
 
 
 def validation_stills(data: Path) -> list[tuple[str, Path, int]]:

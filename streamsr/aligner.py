@@ -6,10 +6,10 @@ import time
 from dataclasses import dataclass
 
 from .errors import FrameError
-from .face.alignment import camera_map, camera_patch, crop_aligned, native_side
+from .face.alignment import native_side
 from .face.tracker import TrackedFace, Tracker
 from .frame import MAX_SIDE_PX, Frame, check_image
-from .model.restorer import Crop
+from .model.crop import Crop
 from .report import Outcome
 
 __all__ = ["SMALLEST_FACE_PX", "AlignedFace", "Aligner", "Tracked"]
@@ -103,9 +103,7 @@ class Aligner:
             outcome = Outcome.UNSURE
         crop = None
         if outcome is None:
-            x_in, y = (crop_aligned(frame.image, face.matrix, side) for side in (size, size // 4))
-            patch = camera_patch(frame.image, face.matrix)
-            crop = Crop(x_in, y, camera_map(face.matrix, size), patch)
+            crop = Crop.cut(frame.image, face.matrix, size)
         return AlignedFace(face, known.epoch, size, native, crop, outcome)
 
     def _recognised(self, face: TrackedFace, index: int) -> _Known:

@@ -22,7 +22,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .errors import ModelError
+from .errors import DeviceError, ModelError
 from .machine import cpu_flags, usable_cpus
 from .version import __version__
 
@@ -143,6 +143,21 @@ def _torch() -> Iterator[Check]:
     plain_ms, half_ms = (_matmul_ms(dtype) for dtype in (torch.float32, torch.bfloat16))
     found = f"{plain_ms / half_ms:.1f}x the speed of float32 on the cpu ({half_ms:.2f} ms, {plain_ms:.2f} ms)"
     yield Check("bf16", True, found)
+
+
+def _openvino() -> Iterator[Check]:
+    fix = "pip install 'openvino>=2026.4,<2027'"
+    try:
+        from .model.openvino_engine import load_openvino
+
+        library = load_openvino()
+        core = library.Core()
+        found = f"{library.__version__.partition('-')[0]}, {core.get_property('CPU', 'FULL_DEVICE_NAME')}"
+        half = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    except (ImportError, DeviceError, RuntimeError) as error:  # the last: no device CPU
+        yield Check("openvino", False, _one_line(error), fix, True)
+    else:
+        yield Check("openvino", True, f"{found}, in {'bf16' if half else 'f32'}", required=True)
 
 
 def _matmul_ms(dtype: object) -> float:
@@ -331,6 +346,7 @@ def _rtsp_server() -> Iterator[Check]:
 PROBES: tuple[Callable[[], Iterator[Check]], ...] = (
     _machine,
     _torch,
+    _openvino,
     _media,
     _faces,
     _weights,

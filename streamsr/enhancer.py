@@ -22,7 +22,8 @@ from .frame import Frame
 from .ladder import Ladder, Rung
 from .machine import usable_cpus
 from .memory import FaceMemory
-from .model.restorer import Crop, Restorer
+from .model.crop import Crop
+from .model.restorer import Restorer
 from .model.sampler import step_count
 from .report import Certificate, FaceReport, FrameReport, Outcome
 

@@ -5,9 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-__all__ = ["BF16_FLAGS", "cpu_flags", "usable_cpus"]
-
-BF16_FLAGS = frozenset({"avx512_bf16", "amx_bf16", "bf16"})  # the last one is Arm's
+__all__ = ["cpu_flags", "usable_cpus"]
 
 
 def cpu_flags() -> set[str]:

@@ -10,12 +10,12 @@ from .model.restorer import GuideReading
 
 __all__ = ["FaceMemory"]
 
-GUIDE_SMOOTHING = 0.8  # EMA of the guide's logs
+GUIDE_SMOOTHING = 0.7  # EMA of the guide's logs
 BYPASS_BELOW, RESUME_ABOVE = 0.30, 0.36  # missing high-band energy over what is there
 # of a crop that had to be enlarged: its finest bands are empty, and what is there says little
 ENLARGED_BYPASS_BELOW, ENLARGED_RESUME_ABOVE = 0.10, 0.14
 FADE_FRAMES = 5
-ASK_FIRST, ASK_EVERY = 5, 3  # frames: a face is asked about at first, then now and then; it changes slowly
+ASK_FIRST, ASK_EVERY = 5, 5  # frames: a face is asked about at first, then now and then; it changes slowly
 RECALL_FRAMES = 15  # a mouth has moved on by then
 
 
@@ -53,10 +53,11 @@ class FaceMemory:
         return float(np.clip(left / FADE_FRAMES, 0, 1))
 
     def asks(self) -> bool:
-        """Whether the guide is to read this frame's crop. Called once a frame."""
+        """Whether the guide is to read this frame's crop. Called once a frame; faces take turns."""
         self._frames += 1
-        fading = 0 < self.strength < 1
-        return self._reading is None or fading or self._frames <= ASK_FIRST or self._frames % ASK_EVERY == 0
+        if self._reading is None or self._frames <= ASK_FIRST or 0 < self.strength < 1:
+            return True
+        return (self._frames + self.key[0]) % ASK_EVERY == 0
 
     def observe(self, reading: GuideReading, *, enlarged: bool = False) -> None:
         """Smooth the guide's word and move towards or away from bypass.

@@ -27,8 +27,8 @@ __all__ = ["Pipeline", "run"]
 
 FILE_CAPACITY = 4  # frames between two stages of a file
 LIVE_ENCODE_CAPACITY = 2  # enough to ride out one slow write; more would only add age
-BUDGET_INTERVALS = 1.5  # default age budget of a live frame, in frame intervals
-BUDGET_MS = (15.0, 250.0)  # its bounds: nominal rates of live streams may be nonsense
+BUDGET_INTERVALS = 2.5  # default age budget of a live frame, in frame intervals
+BUDGET_MS = (15.0, 150.0)  # its bounds: nominal rates of live streams may be nonsense
 PROGRESS_S = 0.25  # between two calls of on_progress
 INTERRUPT_S = 0.1  # a blocked source is interrupted again after this time
 STOP_GRACE_S = 5.0  # a source that does not answer an interrupt is given up after this time
@@ -39,7 +39,7 @@ class Pipeline:
 
     source, sink: addresses as ``streamsr.io`` reads them, or objects. ``codec``, ``crf`` and ``overwrite``
     are for a sink given by its address. fidelity, steps, seed: None is the enhancer's default.
-    budget_ms: age that the enhancer is to keep a live frame below, by default 1.5 frame intervals.
+    budget_ms: age that the enhancer is to keep a live frame below, by default 2.5 frame intervals.
     on_progress: called on the loop with a report, at most four times a second, and once at the end.
 
     Entering opens the session, the source and the sink. Any failure or cancellation, then or later,

@@ -27,7 +27,15 @@ __all__ = ["Percentiles", "QueueReport", "RunReport", "RunStatus", "RunTally", "
 RunStatus = Literal["waiting", "running", "done", "stopped", "cancelled", "failed"]
 
 MAX_WARNINGS = 100
-LIBRARIES = ("torch", "av", "mediapipe", "numpy", "opencv-contrib-python", "opencv-contrib-python-headless")
+LIBRARIES = (
+    "torch",
+    "openvino",
+    "av",
+    "mediapipe",
+    "numpy",
+    "opencv-contrib-python",
+    "opencv-contrib-python-headless",
+)
 
 
 class _Model(BaseModel):

@@ -30,7 +30,18 @@ def test_the_core_works_here(rows: dict[str, doctor.Check]) -> None:
 @pytest.mark.parametrize(
     "name",
     [
-        *("python", "cores", "torch", "device", "bf16", "av", "H264 encode", "H264 decode", "HEVC decode"),
+        *(
+            "python",
+            "cores",
+            "torch",
+            "device",
+            "bf16",
+            "openvino",
+            "av",
+            "H264 encode",
+            "H264 decode",
+            "HEVC decode",
+        ),
         *("VP8 encode", "FFV1 encode", "MJPEG decode", "opencv", "mediapipe", "mediapipe models"),
         *(
             "aiortc",

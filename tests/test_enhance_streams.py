@@ -19,7 +19,7 @@ import cv2
 import numpy as np
 import pytest
 from commands import enhance, error_line, report_of
-from helpers import owned_threads
+from helpers import owned_threads, wait_until
 from media import moving_portrait, write_video
 from rtsp_server import (
     RtspServer,
@@ -321,7 +321,8 @@ def test_a_server_that_comes_back_with_another_size(
     with RtspServer({"/face": pictures["small"]}) as server:
 
         def fail() -> None:
-            time.sleep(2.0)  # of them one for the model to load
+            wait_until(lambda: any(tmp_path.iterdir()), 60)  # the recording has begun
+            time.sleep(1.0)
             server.kill()
             server.set_play("/face", pictures["large"])
             time.sleep(0.3)

@@ -16,7 +16,8 @@ from streamsr.enhancer import Enhancer, Session
 from streamsr.errors import ConfigError, FrameError
 from streamsr.face.alignment import crop_aligned, rescale_template, similarity
 from streamsr.frame import Frame
-from streamsr.model.restorer import Crop, GuideReading
+from streamsr.model.crop import Crop
+from streamsr.model.restorer import GuideReading
 from streamsr.report import FrameReport, Outcome
 
 

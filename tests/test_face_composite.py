@@ -180,13 +180,12 @@ def test_certificate_is_exact(shape, scale):
 
 @pytest.mark.parametrize("shape", [(180, 240), (179, 237)])
 @pytest.mark.parametrize("scale", [1, 2, 4])
-@pytest.mark.parametrize("lowpass", [False, True])
-def test_projection_brings_the_frame_nearer_to_the_camera(shape, scale, lowpass):
+def test_projection_brings_the_frame_nearer_to_the_camera(shape, scale):
     camera = camera_frame(*shape)
     out = upscale(camera, scale)
     matrix = alignment(120, 6, (80, 30))
     detail = cv2.GaussianBlur(RNG.normal(0, 1, (256, 256, 3)).astype(np.float32), (0, 0), 12) * 300
-    found = Paste(matrix, detail, soft_disc(256), gamma=0.8, lowpass=lowpass)
+    found = Paste(matrix, detail, soft_disc(256), gamma=0.8)
     before = paste(out, camera, [found], scale)
     after = certificate(out, camera, scale)
     assert before is not None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from fractions import Fraction
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from av.video.reformatter import VideoReformatter
 
 from streamsr.errors import DecodeError
 from streamsr.frame import Colour, Matrix, Range
-from streamsr.io.colour import colour_of, from_rgb, oriented, to_rgb
+from streamsr.io.colour import UprightRgb, colour_of, from_rgb, oriented, to_rgb
 from streamsr.io.file import FileSource
 from streamsr.io.file_sink import FileSink
 
@@ -230,3 +231,19 @@ def test_orientation(matrix: tuple[int, int, int, int], turned) -> None:  # type
     out = oriented(image, (a, b, c, d))
     assert out.flags.c_contiguous
     assert np.array_equal(out, turned(image))
+
+
+def test_reading_pictures_leaves_none_of_them_to_the_garbage_collector() -> None:
+    """PyAV ties a frame whose side data is looked at into a cycle: a live stream would pile them up."""
+    upright = UprightRgb()
+    gc.collect()
+    gc.disable()
+    try:
+        for value in range(20):
+            frame = av.VideoFrame.from_ndarray(np.full((48, 64, 3), value, np.uint8), format="rgb24")
+            assert (upright.read(frame) == value).all()
+            del frame
+        left = [thing for thing in gc.get_objects() if isinstance(thing, av.VideoFrame)]
+        assert len(left) <= 1  # the first, whose matrix was read
+    finally:
+        gc.enable()

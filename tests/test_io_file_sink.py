@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import resource
 import signal
-import subprocess
-from collections.abc import Iterator
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
@@ -20,6 +18,8 @@ from streamsr.frame import Frame, StreamInfo
 from streamsr.io import open_sink, open_source
 from streamsr.io.file import FileSource
 from streamsr.io.file_sink import FileSink
+
+pytest_plugins = ["shared_fixtures"]
 
 RATE = Fraction(30)
 
@@ -316,20 +316,6 @@ def test_frames_that_do_not_fit(tmp_path: Path, second: Frame) -> None:
     with pytest.raises(SinkError, match=r"pts must increase, got 0 after 0|must be 64x48, got 64x50"):
         write(FileSink(str(tmp_path / "a.mp4")), [frame(0, 0, 1 / RATE), second])
     assert os.listdir(tmp_path) == []
-
-
-@pytest.fixture
-def tiny_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 200 kB."""
-    folder = tmp_path / "tiny"
-    folder.mkdir()
-    made = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=200k", "tmpfs", str(folder)], capture_output=True
-    )
-    if made.returncode:
-        pytest.skip(f"cannot mount a tmpfs: {made.stderr.decode().strip()}")
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)
 
 
 @pytest.mark.parametrize(("name", "codec"), [("a.mp4", "h264"), ("a.mkv", "h264"), ("a.mkv", "ffv1")])

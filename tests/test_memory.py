@@ -63,13 +63,21 @@ def test_old_detail_fades_out() -> None:
     assert np.allclose(shares[11:], [0.8, 0.6, 0.4, 0.2, 0, 0])
 
 
-def test_the_guide_is_asked_at_first_then_every_third_frame_and_while_fading() -> None:
+def test_the_guide_is_asked_at_first_then_every_fifth_frame_and_while_fading() -> None:
     memory = FaceMemory((1, 512))
     asked = []
-    for frame in range(1, 13):
+    for frame in range(1, 16):
         if memory.asks():
             asked.append(frame)
             memory.observe(_reading(1.0))
-    assert asked == [1, 2, 3, 4, 5, 6, 9, 12]
+    assert asked == [1, 2, 3, 4, 5, 9, 14]
     memory.strength = 0.5
     assert [memory.asks() for _ in range(4)] == [True] * 4
+
+
+def test_faces_take_turns_with_the_guide() -> None:
+    memories = [FaceMemory((epoch, 512)) for epoch in range(5)]
+    for memory in memories:
+        memory.observe(_reading(1.0))
+    asked = [sum(memory.asks() for memory in memories) for _ in range(15)]
+    assert asked[5:] == [1] * 10

@@ -7,9 +7,10 @@ from safetensors.torch import save_file
 
 from streamsr.errors import DeviceError, ModelError
 from streamsr.model import weights as weights_module
+from streamsr.model.crop import Crop
 from streamsr.model.guide import Guide
 from streamsr.model.network import PRESETS, Network
-from streamsr.model.restorer import Crop, Restorer, choose_device
+from streamsr.model.restorer import Restorer, choose_device
 from streamsr.model.weights import Description, load_weights, packaged_path, save_weights, sha256_of
 
 
@@ -80,7 +81,7 @@ def _crop(size: int, seed: int) -> Crop:
 
 @pytest.mark.parametrize("size", [256, 512])
 def test_restoring_a_batch_is_restoring_one_and_a_seed_fixes_it(tiny: Path, size: int) -> None:
-    restorer = Restorer.load(tiny, device="cpu", dtype=torch.float32)
+    restorer = Restorer.load(tiny, device="cpu", precision="f32")
     crops = [_crop(size, 1), _crop(size, 2)]
     readings = restorer.guide(crops)
     both = restorer.restore(crops, readings, steps=2, seed=5)
@@ -90,21 +91,6 @@ def test_restoring_a_batch_is_restoring_one_and_a_seed_fixes_it(tiny: Path, size
     assert np.abs(both[1] - alone[0]).max() < 0.05  # of 255
     assert np.array_equal(both[0], restorer.restore(crops, readings, steps=2, seed=5)[0])
     assert np.abs(both[0] - restorer.restore(crops, readings, steps=2, seed=6)[0]).max() > 0.01
-
-
-@pytest.mark.parametrize(
-    ("flags", "dtype"),
-    [({"avx2"}, torch.float32), (set(), torch.float32), ({"avx2", "avx512_bf16"}, torch.bfloat16)],
-)
-def test_half_precision_where_the_processor_computes_in_it(
-    monkeypatch: pytest.MonkeyPatch, tiny: Path, flags: set[str], dtype: torch.dtype
-) -> None:
-    monkeypatch.setattr("streamsr.model.restorer.cpu_flags", lambda: flags)
-    restorer = Restorer.load(tiny, device="cpu")
-    crops = [_crop(256, 1)]
-    assert restorer.dtype is dtype
-    assert np.isfinite(restorer.restore(crops, restorer.guide(crops))[0]).all()
-    restorer.close()
 
 
 def test_crops_of_two_sizes_are_refused(tiny: Path) -> None:

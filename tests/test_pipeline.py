@@ -189,14 +189,14 @@ async def test_live_frames_carry_a_deadline() -> None:
     source, enhancer = live(6, fps=25), BypassEnhancer()
     report = await enhance(source, MemorySink(), enhancer)
     session = enhancer.sessions[0]
-    assert report.budget_ms == 60.0  # 1.5 intervals of 40 ms
-    assert session.deadlines == [frame.captured_ns + 60_000_000 for frame in session.tracked]
+    assert report.budget_ms == 100.0  # 2.5 intervals of 40 ms
+    assert session.deadlines == [frame.captured_ns + 100_000_000 for frame in session.tracked]
     assert "read" in report.stage_ms and "decode" not in report.stage_ms
 
 
 @pytest.mark.parametrize(
     ("rate", "budget_ms", "expected"),
-    [(1, None, 250.0), (90_000, None, 15.0), (0, None, 250.0), (30, 33.5, 33.5)],
+    [(1, None, 150.0), (90_000, None, 15.0), (0, None, 150.0), (30, 33.5, 33.5)],
 )
 async def test_the_budget_is_bounded(rate: int, budget_ms: float | None, expected: float) -> None:
     class Odd(MemorySource):

@@ -40,9 +40,10 @@ def _error(a: np.ndarray, b: np.ndarray) -> float:
 )
 def test_the_crop_lies_where_the_target_lies(face: np.ndarray, changes: dict) -> None:
     how = _how(**changes)
-    x_in, y, camera, _ = degrade_stills([face], [how], np.random.default_rng(0))[0]
+    crop = degrade_stills([face], [how], np.random.default_rng(0))[0].crop
+    x_in, camera = crop.x_in, crop.camera
     assert x_in.shape == (512, 512, 3)
-    assert y.shape == (128, 128, 3)
+    assert crop.y.shape == (128, 128, 3)
     assert np.sqrt(np.linalg.det(camera[:, :2])) * 512 == pytest.approx(how.native)
     middle_of_view = round(how.native * MARGIN) / 2 - 0.5
     assert camera @ [255.5, 255.5, 1] == pytest.approx(np.add(middle_of_view, how.shift))
@@ -80,7 +81,7 @@ def test_shelves_do_not_overlap() -> None:
 def test_a_seed_fixes_a_degradation(face: np.ndarray) -> None:
     def once(seed: int) -> np.ndarray:
         rng = np.random.default_rng(seed)
-        return degrade_stills([face] * 4, [draw(rng, 512) for _ in range(4)], rng)[3][0]
+        return degrade_stills([face] * 4, [draw(rng, 512) for _ in range(4)], rng)[3].crop.x_in
 
     assert np.array_equal(once(3), once(3))
     assert not np.array_equal(once(3), once(4))

@@ -30,8 +30,7 @@ class Paste:
 
     matrix: (2, 3), camera px to 512-template px. residual: (S, S, 3) float32, in units of 1/255.
     mask: (S, S) float32 in [0, 1]. gamma in [0, 1]: share of the luma error to project away, Eq. (9),
-    FLAIR. gamma_chroma: the same for colour, by default 1 - (1 - gamma)^2. lowpass: project away only
-    the 3x3 mean of the error, for a camera whose pixels are coded or noisy.
+    FLAIR. gamma_chroma: the same for colour, by default 1 - (1 - gamma)^2.
     """
 
     matrix: np.ndarray
@@ -39,7 +38,6 @@ class Paste:
     mask: np.ndarray
     gamma: float
     gamma_chroma: float | None = None
-    lowpass: bool = False
 
 
 def upscale(image: np.ndarray, scale: int) -> np.ndarray:
@@ -63,7 +61,7 @@ def paste(out: np.ndarray, camera: np.ndarray, pastes: list[Paste], scale: int) 
     before = certificate(out, camera, scale)
     for face in pastes:
         chroma = 1 - (1 - face.gamma) ** 2 if face.gamma_chroma is None else face.gamma_chroma
-        project(out, camera, scale, face.mask, face.matrix, face.gamma, chroma, lowpass=face.lowpass)
+        project(out, camera, scale, face.mask, face.matrix, face.gamma, chroma)
     return before
 
 
@@ -109,13 +107,10 @@ def project(
     matrix: np.ndarray,
     gamma_luma: float,
     gamma_chroma: float,
-    *,
-    lowpass: bool = False,
 ) -> None:
     """x <- x - gamma A+(A x - y), in place, where ``mask`` (S, S) lies in the frame, weighted by it.
 
-    Eq. (8), FLAIR, with one gamma for luma and one for colour. lowpass: of A x - y only its 3x3 mean
-    is taken, so that the camera's noise and blocks do not come back.
+    Eq. (8), FLAIR, with one gamma for luma and one for colour.
     """
     _check_sizes(out, camera, scale)
     support = _support(mask)
@@ -140,8 +135,6 @@ def project(
     region = out[y0 * block : y1 * block, x0 * block : x1 * block]
     seen = camera[y0 * block : y1 * block, x0 * block : x1 * block] if scale == 1 else camera[y0:y1, x0:x1]
     error = _block_error(region, seen, scale)
-    if lowpass:
-        error = cv2.blur(error, (3, 3), borderType=cv2.BORDER_REPLICATE)
     mixing = gamma_chroma * np.eye(3) + (gamma_luma - gamma_chroma) * np.tile(_LUMA, (3, 1))
     error = cv2.transform(error, mixing) * weight[:, :, None]
     spread = cv2.resize(error, None, fx=block, fy=block, interpolation=cv2.INTER_NEAREST)

@@ -19,7 +19,7 @@ from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoRef
 from ..errors import DecodeError
 from ..frame import Colour, Matrix, Range, check_image
 
-__all__ = ["colour_of", "display_matrix", "from_rgb", "oriented", "tag", "to_rgb"]
+__all__ = ["UprightRgb", "colour_of", "from_rgb", "oriented", "tag", "to_rgb"]
 
 UNSPECIFIED = 2  # of ITU-T H.273 matrix, primaries and transfer
 HD_LINES = 720  # from here an untagged stream is BT.709
@@ -131,7 +131,26 @@ def tag(context: Any, colour: Colour, pixel_format: str) -> None:
     context.color_trc = colour.transfer
 
 
-def display_matrix(frame: av.VideoFrame) -> tuple[int, int, int, int] | None:
+class UprightRgb:
+    """Reads the frames of one stream as RGB, turned and mirrored as their display matrix says.
+
+    PyAV ties a frame whose side data is looked at into a cycle with its own picture, which then waits
+    for the garbage collector: so that is done only when the rotation is another.
+    """
+
+    def __init__(self) -> None:
+        self._reformatter = VideoReformatter()
+        self._rotation: int | None = None
+        self._matrix: tuple[int, int, int, int] | None = None
+
+    def read(self, frame: av.VideoFrame) -> np.ndarray:
+        """(H, W, 3) uint8. Raises DecodeError."""
+        if frame.rotation != self._rotation:
+            self._rotation, self._matrix = frame.rotation, _display_matrix(frame)
+        return oriented(to_rgb(frame, self._reformatter), self._matrix)
+
+
+def _display_matrix(frame: av.VideoFrame) -> tuple[int, int, int, int] | None:
     """(a, b, c, d): a pixel at (x, y) is to be shown at (a x + c y, b x + d y); None if as stored."""
     data = frame.side_data.get("DISPLAYMATRIX")
     if data is None:

@@ -13,13 +13,12 @@ from fractions import Fraction
 import av
 import numpy as np
 from av.stream import Disposition
-from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 
 from ..clock import MONOTONIC, NS_PER_S, Clock
 from ..errors import ConfigError, DecodeError, SourceError
 from ..frame import Frame, StreamInfo
-from .colour import colour_of, display_matrix, oriented, to_rgb
+from .colour import UprightRgb, colour_of
 from .images import is_sequence, sequence_numbers
 from .pts import IncreasingPts
 
@@ -68,7 +67,7 @@ class FileSource:
         self._frames: Iterator[Frame] | None = None
         self._first: Frame | None = None
         self._origin: tuple[int, int] | None = None  # pts and due time (ns) of the first paced frame
-        self._reformatter = VideoReformatter()
+        self._upright = UprightRgb()
 
     def open(self) -> StreamInfo:
         """Raises SourceError: no such file, not a video, no frames; DecodeError: cannot be decoded."""
@@ -234,7 +233,7 @@ class FileSource:
 
     def _image(self, picture: av.VideoFrame) -> np.ndarray:
         try:
-            return oriented(to_rgb(picture, self._reformatter), display_matrix(picture))
+            return self._upright.read(picture)
         except (DecodeError, av.FFmpegError) as error:
             raise DecodeError(f"{self.url}: {_reason(error)}", self.url) from None
 

@@ -11,13 +11,12 @@ from fractions import Fraction
 
 import av
 import numpy as np
-from av.video.reformatter import VideoReformatter
 
 from ..clock import MONOTONIC, NS_PER_S, Clock
 from ..errors import ConfigError, DecodeError, SourceError, redact
 from ..frame import Frame, StreamInfo
 from .backoff import delays
-from .colour import colour_of, display_matrix, oriented, to_rgb
+from .colour import UprightRgb, colour_of
 from .rtsp_connection import FALLBACK_RATE, Connection, Ingest
 from .rtsp_peer import check_url
 from .timeline import Timeline
@@ -117,7 +116,7 @@ class RtspSource:
         self._reconnect, self._max_attempts = reconnect, max_attempts
         self._clock = clock
         self._uniform = uniform
-        self._reformatter = VideoReformatter()
+        self._upright = UprightRgb()
         self._changed = threading.Condition()  # guards all that follows
         self._supervisor: threading.Thread | None = None
         self._connection: Connection | None = None  # the one that may hand over pictures
@@ -231,7 +230,7 @@ class RtspSource:
 
     def _image(self, frame: av.VideoFrame) -> np.ndarray:
         try:
-            return oriented(to_rgb(frame, self._reformatter), display_matrix(frame))
+            return self._upright.read(frame)
         except DecodeError as error:  # which does not know the URL
             raise DecodeError(str(error), self.url) from None
 

@@ -20,10 +20,10 @@ from .network import GUIDE_OUTPUTS, zero
 __all__ = [
     "BAND_SHARE",
     "KAPPA",
+    "QP_SCALE",
     "UNCODED_QP",
     "Guide",
     "Reading",
-    "haar_bands",
     "haar_stack",
     "start_time",
     "template_mask",
@@ -35,7 +35,7 @@ LOG_FLOOR = math.log(1e-3)  # an rms below a tenth of a grey level is as good as
 # n_b / n of the seven bands of a two-level orthonormal Haar transform: level 1 LH HL HH, level 2 LH HL HH LL
 BAND_SHARE = (0.25, 0.25, 0.25, 0.0625, 0.0625, 0.0625, 0.0625)
 _LOG_MEAN, _LOG_SCALE = -4.0, 1.5  # of log sigma over faces; keeps the guide's outputs near unit size
-_QP_MEAN, _QP_SCALE = 31.0, 4.0
+_QP_MEAN, QP_SCALE = 31.0, 4.0
 UNCODED_QP = 14.0  # that of a picture which never met a codec: its rounding does not show
 
 
@@ -69,7 +69,7 @@ class Reading(NamedTuple):
     def condition(self) -> Tensor:
         """(B, 9): what the network is told, about unit size."""
         logs = torch.cat([self.log_bands, self.log_sigma_y[:, None]], 1)
-        quantiser = (self.quantiser[:, None] - _QP_MEAN) / _QP_SCALE
+        quantiser = (self.quantiser[:, None] - _QP_MEAN) / QP_SCALE
         return torch.cat([(logs - _LOG_MEAN) / _LOG_SCALE, quantiser], 1)
 
 
@@ -78,45 +78,35 @@ def start_time(sigma: Tensor) -> Tensor:
     return sigma / (KAPPA + sigma)
 
 
-def haar_bands(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Two-level orthonormal Haar transform of (B, C, H, W), H and W multiples of 4.
-
-    Returns high1 (B, 3, C, H/2, W/2), high2 (B, 3, C, H/4, W/4), low2 (B, C, H/4, W/4).
-    """
-    b, c, h, w = x.shape
-    stack = haar_stack(x).view(b, 16, c, h // 4, w // 4).transpose(1, 2)  # (B, C, 16, H/4, W/4)
-    high1 = F.pixel_shuffle(stack[:, :, :12], 2).transpose(1, 2)
-    return high1, stack[:, :, 12:15].transpose(1, 2), stack[:, :, 15]
-
-
 def haar_stack(x: Tensor) -> Tensor:
     """The seven bands side by side on the S/4 grid: (B, 16 C, H/4, W/4), the channel c last.
 
     Twelve parts of the level-1 high bands (band, then position in the 2 x 2), three level-2 high bands,
-    the low band. Both levels at once are one convolution with 4 x 4 kernels and stride 4.
+    the low band. Both levels at once are one product with each 4 x 4 block.
     """
     b, c, h, w = x.shape
-    kernels = _HAAR.to(x.device, x.dtype)
-    out = F.conv2d(x.reshape(b * c, 1, h, w), kernels, stride=4)  # (B C, 16, H/4, W/4)
-    return out.view(b, c, 16, h // 4, w // 4).transpose(1, 2).reshape(b, 16 * c, h // 4, w // 4)
+    blocks = x.permute(0, 2, 3, 1).reshape(b, h // 4, 4, w // 4, 4 * c).transpose(2, 3)
+    haar, eye = _HAAR.T.to(x.device, x.dtype), torch.eye(c, device=x.device, dtype=x.dtype)
+    transform = (haar[:, None, :, None] * eye[:, None]).reshape(16 * c, 16 * c)  # channels do not mix
+    return (blocks.reshape(b, h // 4, w // 4, 16 * c) @ transform).permute(0, 3, 1, 2)
 
 
-def _haar_kernels() -> Tensor:
-    """(16, 1, 4, 4): level 1 at the four positions, then level 2."""
+def _haar_transform() -> Tensor:
+    """(16, 16): rows are level 1 at the four positions of each band, then level 2; columns 4 x 4 px."""
     signs = torch.tensor(
         [[[1, 1], [-1, -1]], [[1, -1], [1, -1]], [[1, -1], [-1, 1]], [[1, 1], [1, 1]]]
     ).float()
-    kernels = torch.zeros(16, 1, 4, 4)
+    kernels = torch.zeros(16, 4, 4)
     for band in range(3):
         for position in range(4):
             top, left = 2 * (position // 2), 2 * (position % 2)
-            kernels[4 * band + position, 0, top : top + 2, left : left + 2] = signs[band] / 2
+            kernels[4 * band + position, top : top + 2, left : left + 2] = signs[band] / 2
     for band in range(4):
-        kernels[12 + band, 0] = torch.kron(signs[band], torch.ones(2, 2)) / 4
-    return kernels
+        kernels[12 + band] = torch.kron(signs[band], torch.ones(2, 2)) / 4
+    return kernels.flatten(1)
 
 
-_HAAR = _haar_kernels()
+_HAAR = _haar_transform()
 
 
 def band_rms(x: Tensor, mask: Tensor) -> Tensor:
@@ -188,7 +178,7 @@ class Guide(nn.Module):
         inputs = torch.cat([features, present, native[:, None], size[:, None], coding], 1)
         outputs = self.read(inputs).float()
         logs = (outputs[:, :8] * _LOG_SCALE + _LOG_MEAN).clamp(LOG_FLOOR, 1.0)
-        quantiser = (outputs[:, 8] * _QP_SCALE + _QP_MEAN).clamp(0, 51)
+        quantiser = (outputs[:, 8] * QP_SCALE + _QP_MEAN).clamp(0, 51)
         return Reading(logs[:, :7], logs[:, 7], quantiser), energy
 
 
@@ -200,12 +190,13 @@ def _luma(x: Tensor) -> Tensor:
     return 0.299 * x[:, :1] + 0.587 * x[:, 1:2] + 0.114 * x[:, 2:]
 
 
-def template_mask(size: int, device: torch.device | str = "cpu") -> Tensor:
+def template_mask(size: int, device: torch.device | str = "cpu", reach: float = 1.1) -> Tensor:
     """(1, 1, size, size) float32: the ellipse that holds the face in the aligned template, soft-edged.
 
-    The guide is trained and asked under this mask, whatever the mesh says.
+    The guide is trained and asked under this mask, whatever the mesh says. reach: of its outer edge, in
+    radii of the face.
     """
     at = (torch.arange(size, device=device, dtype=torch.float32) + 0.5) * (512 / size)
     dx, dy = (at - 257) / 132, (at - 285) / 172
     radius = (dx[None, :].square() + dy[:, None].square()).sqrt()
-    return ((1.1 - radius) / 0.2).clamp(0, 1)[None, None]
+    return ((reach - radius) / 0.2).clamp(0, 1)[None, None]

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from ..errors import ModelError
 
 __all__ = [
+    "EMBEDDED",
     "GUIDE_OUTPUTS",
     "PRESETS",
     "Condition",
@@ -26,14 +27,17 @@ __all__ = [
     "NetworkConfig",
     "Prediction",
     "log_native",
+    "sampling_phase",
     "zero",
 ]
 
 GUIDE_OUTPUTS = 9  # log sigma of seven Haar bands, log sigma_y, and the quantiser
 _FOURIER = 16
+EMBEDDED = 6 * _FOURIER + GUIDE_OUTPUTS + 2  # values that tell the condition
 _FILTERS = 6  # of the linear path
 _PATCH = 4  # cells of the stem grid to a token
 _CELL_PX = 4  # side of a cell of the S/4 grid
+_CELL = 3 * _CELL_PX**2  # values in it
 
 
 @dataclass(frozen=True)
@@ -71,6 +75,12 @@ class Condition(NamedTuple):
     guide: Tensor
     camera: Tensor
     level: Tensor
+
+    def embedded(self) -> Tensor:
+        """(B, EMBEDDED) float32: what the network's embedding reads, all about unit size."""
+        native = log_native(self.camera)
+        scalars = torch.stack([native, self.level], 1)
+        return torch.cat([_fourier(self.t), _fourier(self.t0), _fourier(native / 4), self.guide, scalars], 1)
 
 
 class Memory(NamedTuple):
@@ -197,13 +207,13 @@ class Deconvolution(nn.Module):
 
     def __init__(self, token_width: int) -> None:
         super().__init__()
-        self.filters = nn.Parameter(torch.zeros(_FILTERS * 48, 48, 3, 3))
+        self.filters = nn.Parameter(torch.zeros(_FILTERS * _CELL, _CELL, 3, 3))
         self.mix = nn.Linear(token_width, _FILTERS)
 
     def forward(self, grid: Tensor, told: Tensor) -> Tensor:
-        kernels = self.mix(told) @ self.filters.reshape(_FILTERS, -1)  # (B, 48 * 48 * 9)
+        kernels = self.mix(told) @ self.filters.reshape(_FILTERS, -1)  # (B, 9 * _CELL^2)
         each = [
-            F.conv2d(one, kernel.view(48, 48, 3, 3), padding=1)  # faster than groups
+            F.conv2d(one, kernel.view(_CELL, _CELL, 3, 3), padding=1)  # faster than groups
             for one, kernel in zip(grid.split(1), kernels, strict=True)
         ]
         return torch.cat(each)
@@ -246,9 +256,9 @@ class CoarsePort(nn.Module):
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
         c = config.width
-        self.enter = nn.Conv2d(48 + 48 + 3, c, 3, padding=1)
-        self.enter_memory = nn.Conv2d(48 + c + 3 + 1, c, 3, padding=1, bias=False)
-        self.leave = nn.Conv2d(c, 48, 3, padding=1)
+        self.enter = nn.Conv2d(2 * _CELL + 3, c, 3, padding=1)
+        self.enter_memory = nn.Conv2d(_CELL + c + 3 + 1, c, 3, padding=1, bias=False)
+        self.leave = nn.Conv2d(c, _CELL, 3, padding=1)
         self.gain = nn.Conv2d(c, 1, 3, padding=1)
         self.direct = Deconvolution(config.token_width)
         self.film = Film(config.token_width, c)
@@ -259,7 +269,8 @@ class CoarsePort(nn.Module):
     ) -> tuple[Tensor, _Skip]:
         x = self.enter(torch.cat([x_t, x_in, y], 1))
         if memory is not None:
-            past = [F.pixel_unshuffle(memory.picture, 4), memory.features, memory.difference, memory.mask]
+            picture = F.pixel_unshuffle(memory.picture, _CELL_PX)
+            past = [picture, memory.features, memory.difference, memory.mask]
             x = x + self.enter_memory(torch.cat(past, 1))
         scale, shift, out = self.phase(phase)
         return x * scale + shift, _Skip(None, out)
@@ -274,15 +285,15 @@ class FinePort(nn.Module):
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
         c, thin = config.width, config.fine_width
-        self.enter = nn.Conv2d(48 + 48, thin, 3, padding=1)
-        self.enter_memory = nn.Conv2d(48, thin, 3, padding=1, bias=False)
+        self.enter = nn.Conv2d(2 * _CELL, thin, 3, padding=1)
+        self.enter_memory = nn.Conv2d(_CELL, thin, 3, padding=1, bias=False)
         self.down = nn.Conv2d(thin, c, 4, stride=2, padding=1)
         self.side = nn.Conv2d(12, c, 3, padding=1)
         self.side_memory = nn.Conv2d(c + 12 + 1, c, 3, padding=1, bias=False)
         self.up = nn.Conv2d(c, 4 * thin, 3, padding=1)
         self.fuse = nn.Conv2d(2 * thin, thin, 1)
         self.blocks = nn.Sequential(*(ResidualBlock(thin) for _ in range(config.fine_blocks)))
-        self.leave = nn.Conv2d(thin, 48, 3, padding=1)
+        self.leave = nn.Conv2d(thin, _CELL, 3, padding=1)
         self.gain = nn.Conv2d(thin, 1, 3, padding=1)
         self.direct = Deconvolution(config.token_width)
         self.film = Film(config.token_width, thin)
@@ -294,7 +305,7 @@ class FinePort(nn.Module):
         fine = self.enter(torch.cat([x_t, x_in], 1))
         side = self.side(F.pixel_unshuffle(y, 2))
         if memory is not None:
-            fine = fine + self.enter_memory(F.pixel_unshuffle(memory.picture, 4))
+            fine = fine + self.enter_memory(F.pixel_unshuffle(memory.picture, _CELL_PX))
             past = [memory.features, F.pixel_unshuffle(memory.difference, 2), memory.mask]
             side = side + self.side_memory(torch.cat(past, 1))
         scale, shift, out = self.phase(phase)
@@ -322,8 +333,7 @@ class Network(nn.Module):
         self.film = Film(d, c)
         self.gather = nn.Linear(d, d)
         zero(self.gather)
-        inputs = 6 * _FOURIER + GUIDE_OUTPUTS + 2
-        self.embed = nn.Sequential(nn.Linear(inputs, d), nn.SiLU(), nn.Linear(d, d), nn.SiLU())
+        self.embed = nn.Sequential(nn.Linear(EMBEDDED, d), nn.SiLU(), nn.Linear(d, d), nn.SiLU())
         self.modulate = nn.Linear(d, 6 * d)
         zero(self.modulate)
         for name, module in self.ports.named_modules():
@@ -359,13 +369,31 @@ class Network(nn.Module):
             raise ModelError(
                 f"pictures must be equal and multiples of {token_px} px, got {tuple(x_in.shape)}"
             )
+        corner = window[0] * token_px, window[1] * token_px
+        phase = sampling_phase(condition.camera, (x_in.shape[2], x_in.shape[3]), corner)
+        return self.evaluate(x_t, x_in, y, condition.embedded(), phase, memory, size=size, window=window)
+
+    def evaluate(
+        self,
+        x_t: Tensor,
+        x_in: Tensor,
+        y: Tensor,
+        embedded: Tensor,
+        phase: Tensor,
+        memory: Memory | None = None,
+        *,
+        size: int,
+        window: tuple[int, int] = (0, 0),
+    ) -> Prediction:
+        """``forward`` with the condition worked out, which takes float32: the rest stands less.
+
+        embedded: ``Condition.embedded``; phase (B, 8, S/4, S/4): ``sampling_phase``.
+        """
         port = cast("CoarsePort | FinePort", self.ports[str(size)])
         grid_t, grid_in = (_to_cells(v, self.dtype) for v in (x_t, x_in))  # (B, 48, S/4, S/4)
-        told, modulation = self._conditioned(condition)
-        corner = window[0] * token_px, window[1] * token_px
-        cells = grid_in.shape[2], grid_in.shape[3]
-        phase = _sampling_phase(condition.camera, cells, corner).to(self.dtype)
-        entered, skip = port.stem(grid_t, grid_in, y.to(self.dtype), phase, memory)
+        told = self.embed(embedded.to(self.dtype))  # (B, d)
+        modulation = self.modulate(told).view(-1, 6, self.config.token_width)
+        entered, skip = port.stem(grid_t, grid_in, y.to(self.dtype), phase.to(self.dtype), memory)
         features = self.stem(entered)  # (B, c, grid, grid)
         trunk, seen = self.trunk(features, modulation, window)
         told = told + self.gather(seen)  # what the convolutions are told, the guide's word and its own
@@ -375,40 +403,33 @@ class Network(nn.Module):
         gain = None if memory is None else port.gain(out)
         return Prediction(residual, gain, features)
 
-    def _conditioned(self, condition: Condition) -> tuple[Tensor, Tensor]:
-        """The embedded condition (B, d) and the trunk's modulation (B, 6, d)."""
-        t, t0, guide, camera, level = condition
-        native = log_native(camera)
-        scalars = torch.stack([native, level], 1)
-        inputs = torch.cat([_fourier(t), _fourier(t0), _fourier(native / 4), guide, scalars], 1).to(
-            self.dtype
-        )
-        told = self.embed(inputs)
-        return told, self.modulate(told).view(-1, 6, self.config.token_width)
-
 
 def _to_cells(x: Tensor, dtype: torch.dtype) -> Tensor:
     """``pixel_unshuffle(x, 4)`` of (B, 3, H, W), channels last in and out: one pass."""
     b, c, h, w = x.shape
-    cells = x.permute(0, 2, 3, 1).reshape(b, h // 4, 4, w // 4, 4, c).permute(0, 1, 3, 5, 2, 4)
-    return cells.to(dtype).reshape(b, h // 4, w // 4, 16 * c).permute(0, 3, 1, 2)
+    k = _CELL_PX
+    cells = x.permute(0, 2, 3, 1).reshape(b, h // k, k, w // k, k, c).permute(0, 1, 3, 5, 2, 4)
+    return cells.to(dtype).reshape(b, h // k, w // k, k * k * c).permute(0, 3, 1, 2)
 
 
 def _from_cells(cells: Tensor) -> Tensor:
-    """``pixel_shuffle(cells, 4)`` of (B, 48, H, W), channels last in and out."""
+    """``pixel_shuffle(cells, 4)`` of (B, 16 C, H, W), channels last in and out."""
     b, c, h, w = cells.shape
-    x = cells.permute(0, 2, 3, 1).reshape(b, h, w, c // 16, 4, 4).permute(0, 1, 4, 2, 5, 3)
-    return x.reshape(b, 4 * h, 4 * w, c // 16).permute(0, 3, 1, 2)
+    k = _CELL_PX
+    x = cells.permute(0, 2, 3, 1).reshape(b, h, w, c // k**2, k, k).permute(0, 1, 4, 2, 5, 3)
+    return x.reshape(b, k * h, k * w, c // k**2).permute(0, 3, 1, 2)
 
 
-def _sampling_phase(camera: Tensor, cells: tuple[int, int], corner_px: tuple[int, int]) -> Tensor:
-    """(B, 8, H, W): cos and sin of 2 pi u and 2 pi v, and their products; (u, v) the camera px of a cell.
+def sampling_phase(camera: Tensor, sides_px: tuple[int, int], corner_px: tuple[int, int] = (0, 0)) -> Tensor:
+    """(B, 8, H/4, W/4): cos and sin of 2 pi u and 2 pi v, and their products; (u, v) is the px of the
+    camera's picture where a cell of the crop lies.
 
-    With n / S and the turn that ``camera`` also holds, the middle of a cell stands for all of it.
+    With n / S and the turn that ``camera`` (B, 2, 3) also holds, the middle of a cell stands for all of
+    it. sides_px: H and W of the crop; corner_px: where on the S x S px it begins.
     """
     rows, columns = (
-        corner + (torch.arange(count, device=camera.device) + 0.5) * _CELL_PX - 0.5
-        for corner, count in zip(corner_px, cells, strict=True)
+        corner + (torch.arange(side // _CELL_PX, device=camera.device) + 0.5) * _CELL_PX - 0.5
+        for corner, side in zip(corner_px, sides_px, strict=True)
     )
     a = 2 * math.pi * camera.float()
     across = a[:, :, 0, None, None] * columns + a[:, :, 2, None, None]  # (B, 2, 1, W)

@@ -12,32 +12,16 @@ import torch
 from torch import Tensor
 
 from ..errors import DeviceError, ModelError
-from ..machine import BF16_FLAGS, cpu_flags
+from ..machine import usable_cpus
 from .coding import coding_statistics
-from .guide import Reading, start_time, template_mask
+from .crop import Crop
+from .engine import SIZES_PX, Engine, Precision, TorchEngine
+from .guide import Reading, start_time
 from .network import Condition, log_native
 from .sampler import sample, start
 from .weights import load_weights
 
-__all__ = ["SIZES_PX", "Crop", "GuideReading", "Restorer", "choose_device", "choose_dtype"]
-
-SIZES_PX = (256, 512)
-
-
-@dataclass(frozen=True, slots=True)
-class Crop:
-    """An aligned face. x_in (S, S, 3) and y (S/4, S/4, 3) uint8 RGB, both cut from the camera's own
-    picture; camera (2, 3) float64: px of x_in to px of that picture; patch (H, W) float32: luma of the
-    middle of the face there, cut on multiples of 8 px."""
-
-    x_in: np.ndarray
-    y: np.ndarray
-    camera: np.ndarray
-    patch: np.ndarray
-
-    @property
-    def size(self) -> int:
-        return int(self.x_in.shape[0])
+__all__ = ["GuideReading", "Restorer", "choose_device"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,31 +68,23 @@ def choose_device(device: str) -> torch.device:
     return torch.device(device)
 
 
-def choose_dtype(device: torch.device) -> torch.dtype:
-    """bfloat16 where ``device`` computes in it."""
-    if device.type == "cpu" and not cpu_flags() & BF16_FLAGS:
-        return torch.float32
-    return torch.bfloat16
-
-
 class Restorer:
-    """One model shared by every stream of a process, on one thread of its own.
+    """One model shared by every stream of a process, on one thread of its own, which is its lock.
 
-    The thread is not only the lock: OpenMP keeps a team of threads for every caller, and with more of
-    them than cores each operation waits for the operating system. On two cores that costs half as much
-    again. So nothing parallel happens anywhere else, loading included. threads: of the CPU; None: torch's.
+    threads: of the CPU that the engine may use, by default all. Torch is left with small change on that
+    thread, and is told to use no others: a team of its own would fight the engine's for the cores.
     """
 
     def __init__(
         self,
         path: Path | None,
         device: torch.device,
-        dtype: torch.dtype,
+        precision: Precision | None = None,
         threads: int | None = None,
     ) -> None:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="restorer")
         try:
-            self._thread.submit(self._set_up, path, device, dtype, threads).result()
+            self._thread.submit(self._set_up, path, device, precision, threads).result()
         except BaseException:  # whatever it was, no thread stays behind
             self.close()
             raise
@@ -118,17 +94,19 @@ class Restorer:
         self._thread.shutdown()
 
     def _set_up(
-        self, path: Path | None, device: torch.device, dtype: torch.dtype, threads: int | None
+        self, path: Path | None, device: torch.device, precision: Precision | None, threads: int | None
     ) -> None:
         weights = load_weights(path)
-        if threads is not None and device.type == "cpu":
-            torch.set_num_threads(threads)
-        self.device, self.dtype = device, dtype
         self.sha256, self.description = weights.sha256, weights.description
-        self._network = weights.network.to(device, dtype).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self._guide = weights.guide.to(device)
         self._noise: dict[tuple[int, int], Tensor] = {}
-        self._masks = {size: template_mask(size // 4, device) for size in SIZES_PX}
+        self._engine: Engine
+        if device.type == "cpu":
+            from .openvino_engine import OpenVinoEngine
+
+            torch.set_num_threads(1)
+            self._engine = OpenVinoEngine(weights.network, weights.guide, threads or usable_cpus(), precision)
+        else:
+            self._engine = TorchEngine(weights.network, weights.guide, device, precision or "bf16")
 
     @classmethod
     def load(
@@ -136,15 +114,22 @@ class Restorer:
         path: Path | None = None,
         *,
         device: str = "auto",
-        dtype: torch.dtype | None = None,
+        precision: Precision | None = None,
         threads: int | None = None,
     ) -> Restorer:
         """The packaged weights, or those at ``path``. Raises ModelError, DeviceError.
 
-        dtype: by default bfloat16, and float32 on a CPU without instructions for it: there it is slower.
+        precision: by default bf16, and f32 on a CPU without instructions for it: there it is faster.
         """
-        chosen = choose_device(device)
-        return cls(path, chosen, dtype or choose_dtype(chosen), threads)
+        return cls(path, choose_device(device), precision, threads)
+
+    @property
+    def device(self) -> torch.device:
+        return self._engine.device
+
+    @property
+    def precision(self) -> Precision:
+        return self._engine.precision
 
     def warm_up(self) -> None:
         """Run each size once: the first evaluation prepares kernels and takes several times as long."""
@@ -164,9 +149,8 @@ class Restorer:
     def _guided(self, crops: Sequence[Crop]) -> list[GuideReading]:
         with torch.inference_mode():
             x_in, native = self._pictures([c.x_in for c in crops]), log_native(self._camera(crops))
-            mask = self._masks[crops[0].size]
             coding = torch.stack([coding_statistics(torch.from_numpy(c.patch)) for c in crops])
-            reading, present = self._guide.read_with_energy(x_in, native, coding.to(self.device), mask)
+            reading, present = self._engine.read(x_in, native, coding.to(self.device))
             scalars = reading.log_sigma_y.tolist(), reading.quantiser.tolist(), present.tolist()
         return [GuideReading(*row) for row in zip(reading.log_bands.cpu().numpy(), *scalars, strict=True)]
 
@@ -193,9 +177,7 @@ class Restorer:
     ) -> list[np.ndarray]:
         size = crops[0].size
         with torch.inference_mode():
-            x_in, y = (
-                self._pictures(v).to(self.dtype) for v in ([c.x_in for c in crops], [c.y for c in crops])
-            )
+            x_in, y = (self._pictures(v) for v in ([c.x_in for c in crops], [c.y for c in crops]))
             camera = self._camera(crops)
             reading = Reading(
                 torch.from_numpy(np.stack([r.log_bands for r in readings])).to(self.device),
@@ -206,10 +188,10 @@ class Restorer:
             level = torch.ones_like(t0)
 
             def predict(x_t: Tensor, t: Tensor) -> Tensor:
-                return self._network(x_t, x_in, y, Condition(t, t0, told, camera, level), size=size).residual
+                return self._engine.evaluate(x_t, x_in, y, Condition(t, t0, told, camera, level))
 
             residual = sample(predict, x_in, start(x_in, t0, self._eps(size, seed)), t0, steps)
-            return list(residual.permute(0, 2, 3, 1).float().mul_(127.5).contiguous().cpu().numpy())
+            return list(residual.permute(0, 2, 3, 1).mul_(127.5).contiguous().cpu().numpy())
 
     def _eps(self, size: int, seed: int) -> Tensor:
         """(1, 3, S, S) standard normal noise of this seed, the same on every device."""
@@ -218,7 +200,7 @@ class Restorer:
             if len(self._noise) >= 16:
                 self._noise.clear()
             generator = torch.Generator().manual_seed(seed)
-            noise = torch.randn(1, 3, size, size, generator=generator).to(self.device, self.dtype)
+            noise = torch.randn(1, 3, size, size, generator=generator).to(self.device)
             self._noise[key] = noise.to(memory_format=torch.channels_last)  # as the pictures are
         return self._noise[key]
 

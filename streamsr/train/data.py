@@ -22,7 +22,7 @@ from ..errors import ConfigError
 from .codec import code_views
 from .degrade import Degradation, Sample, View, draw, finish, photograph
 
-__all__ = ["Batch", "FacePack", "batches", "degrade_stills", "stack_pictures", "stack_rows"]
+__all__ = ["Batch", "FacePack", "batches", "degrade_stills", "stack_pictures", "stack_samples"]
 
 CODED_FRAMES = 2  # of which the last is used: its quality is that of a P frame
 
@@ -141,7 +141,7 @@ class _Stream(IterableDataset[Batch]):
             hows = [draw(rng, size) for _ in range(count)]
             hows = _shared_codecs(hows, rng, self.share_codec)
             faces = [_vary(pack.images[i], rng) for i in rng.integers(0, len(pack.images), count)]
-            crops = degrade_stills(faces, hows, rng)
+            x_in, y, camera, coding = stack_samples(degrade_stills(faces, hows, rng))
             clean = [
                 cv2.cvtColor(cv2.cvtColor(f, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB) if h.grey else f
                 for f, h in zip(faces, hows, strict=True)
@@ -149,10 +149,10 @@ class _Stream(IterableDataset[Batch]):
             yield Batch(
                 size=size,
                 x=stack_pictures(clean),
-                x_in=stack_pictures([c.x_in for c in crops]),
-                y=stack_pictures([c.y for c in crops]),
-                camera=stack_rows([c.camera for c in crops]),
-                coding=stack_rows([c.coding for c in crops]),
+                x_in=x_in,
+                y=y,
+                camera=camera,
+                coding=coding,
                 quantiser=torch.tensor([h.quantiser for h in hows], dtype=torch.float32),
                 kinds=[h.kind for h in hows],
             )
@@ -169,9 +169,15 @@ def stack_pictures(images: list[np.ndarray]) -> torch.Tensor:
     return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).contiguous()
 
 
-def stack_rows(rows: list[np.ndarray]) -> torch.Tensor:
-    """(B, ...) float32."""
-    return torch.from_numpy(np.stack(rows)).float()
+def stack_samples(samples: list[Sample]) -> tuple[torch.Tensor, ...]:
+    """x_in and y as pictures, camera (B, 2, 3) and coding (B, STATISTICS) float32."""
+    crops = [sample.crop for sample in samples]
+    rows = [np.stack([crop.camera for crop in crops]), np.stack([sample.coding for sample in samples])]
+    return (
+        stack_pictures([crop.x_in for crop in crops]),
+        stack_pictures([crop.y for crop in crops]),
+        *(torch.from_numpy(row).float() for row in rows),
+    )
 
 
 def batches(

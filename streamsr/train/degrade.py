@@ -1,7 +1,7 @@
 """From a clean aligned still to what a camera would have given of it, and the crop the network sees.
 
 One sample keeps one set of degradation parameters over all its frames (a clip); the geometry goes
-through ``crop_aligned``, the function that runs in the product.
+through ``Crop.cut``, the function that runs in the product.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ import cv2
 import numpy as np
 import torch
 
-from ..face.alignment import TEMPLATE_PX, camera_map, camera_patch, crop_aligned
+from ..face.alignment import TEMPLATE_PX
 from ..model.coding import coding_statistics
+from ..model.crop import Crop
 from ..model.guide import UNCODED_QP
 
 __all__ = ["Degradation", "Sample", "View", "draw", "finish", "photograph"]
@@ -57,12 +58,9 @@ class View:
 
 
 class Sample(NamedTuple):
-    """What the network sees of a face: x_in (S, S, 3), y (S/4, S/4, 3) uint8; camera: px of x_in to
-    view px; coding (STATISTICS,) float32."""
+    """crop: what the network sees of a face. coding (STATISTICS,) float32."""
 
-    x_in: np.ndarray
-    y: np.ndarray
-    camera: np.ndarray
+    crop: Crop
     coding: np.ndarray
 
 
@@ -71,8 +69,8 @@ def draw(rng: np.random.Generator, size: int) -> Degradation:
     kind = str(rng.choice(["clean", "call", "cctv", "sharp"], p=[0.32, 0.55, 0.08, 0.05]))
     low = 1 / 8 if kind != "cctv" else 1 / 10
     native = size * float(np.exp(rng.uniform(np.log(low), 0)))
-    if kind in ("clean", "call") and rng.random() < 0.5:
-        native = size * float(rng.choice([1 / 4, 1 / 2]))  # the product's own scales
+    if kind in ("clean", "call") and rng.random() < 0.6:
+        native = size * float(rng.choice([1 / 4, 1 / 2], p=[0.4, 0.6]))  # the product's own scales
     if kind == "sharp":
         native = size * float(rng.uniform(0.95, 1.05))
     soft = {"clean": 0.15, "call": 0.25, "cctv": 0.9, "sharp": 0.0}[kind]
@@ -123,15 +121,8 @@ def photograph(face: np.ndarray, frames: int, how: Degradation, rng: np.random.G
 
 def finish(view: View, size: int) -> list[Sample]:
     """The network's input for every frame, cut from the native view."""
-    return [
-        Sample(
-            crop_aligned(image, matrix, size),
-            crop_aligned(image, matrix, size // 4),
-            camera_map(matrix, size),
-            coding_statistics(torch.from_numpy(camera_patch(image, matrix))).numpy(),
-        )
-        for image, matrix in zip(view.images, view.matrices, strict=True)
-    ]
+    crops = [Crop.cut(image, matrix, size) for image, matrix in zip(view.images, view.matrices, strict=True)]
+    return [Sample(crop, coding_statistics(torch.from_numpy(crop.patch)).numpy()) for crop in crops]
 
 
 def _expose(face: np.ndarray, how: Degradation) -> tuple[np.ndarray, np.ndarray]:

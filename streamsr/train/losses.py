@@ -8,15 +8,40 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..model.guide import Reading
+from ..model.guide import QP_SCALE, Reading, template_mask
 
-__all__ = ["charbonnier", "decibel_weight", "guide_loss", "psnr", "trajectory_weight"]
+__all__ = [
+    "charbonnier",
+    "decibel_weight",
+    "face_weight",
+    "guide_loss",
+    "psnr",
+    "restoring_loss",
+    "trajectory_weight",
+]
+
+LUMA = (0.299, 0.587, 0.114)  # BT.601
 
 
-def charbonnier(x_hat: Tensor, x: Tensor, weight: Tensor | None = None, eps: float = 2e-3) -> Tensor:
-    """Mean of sqrt(d^2 + eps^2) - eps, each sample times weight (B,)."""
-    loss = ((x_hat - x).square() + eps * eps).sqrt().mean((1, 2, 3)) - eps
-    return loss.mean() if weight is None else (loss * weight).mean()
+def restoring_loss(x_hat: Tensor, x: Tensor, where: Tensor, weight: Tensor) -> Tensor:
+    """Charbonnier on RGB and on luma, mean over ``where`` (1, 1, H, W), samples weighed by ``weight`` (B,).
+
+    The eye resolves luma; and coded chroma, of which little is left to restore, would else drown it.
+    """
+    error = x_hat - x
+    luma = (error * torch.tensor(LUMA, device=x.device).view(1, 3, 1, 1)).sum(1, keepdim=True)
+    each = charbonnier(error).mean(1, keepdim=True) + charbonnier(luma)
+    return ((each * where).mean((1, 2, 3)) / where.mean() * weight).mean()
+
+
+def charbonnier(error: Tensor, eps: float = 2e-3) -> Tensor:
+    """sqrt(e^2 + eps^2) - eps, element by element."""
+    return (error.square() + eps * eps).sqrt() - eps
+
+
+def face_weight(size: int, device: torch.device) -> Tensor:
+    """(1, 1, size, size): what a pixel of the crop counts: all that is ever pasted 1, the rest a tenth."""
+    return 0.1 + 0.9 * template_mask(size, device, reach=1.6)
 
 
 def guide_loss(predicted: Reading, true: Reading) -> Tensor:
@@ -26,7 +51,7 @@ def guide_loss(predicted: Reading, true: Reading) -> Tensor:
     """
     huber = F.huber_loss(predicted.log_bands, true.log_bands, delta=0.5)
     huber = huber + F.huber_loss(predicted.log_sigma_y, true.log_sigma_y, delta=0.5)
-    huber = huber + F.huber_loss(predicted.quantiser / 4, true.quantiser / 4, delta=0.5)
+    huber = huber + F.huber_loss(predicted.quantiser / QP_SCALE, true.quantiser / QP_SCALE, delta=0.5)
     # logit t0 = log sigma - log kappa: kappa cancels in the difference
     gap = true.sigma.log() - predicted.sigma.log()
     pinball = torch.maximum(0.6 * gap, -0.4 * gap).mean()

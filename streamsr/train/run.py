@@ -6,6 +6,7 @@ import copy
 import json
 import math
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import fmean
@@ -19,7 +20,7 @@ from ..model.network import PRESETS, Condition, Network, log_native
 from ..model.sampler import start, state
 from ..model.weights import Description, load_weights, save_weights
 from .data import Batch, batches
-from .losses import charbonnier, decibel_weight, guide_loss, trajectory_weight
+from .losses import decibel_weight, face_weight, guide_loss, restoring_loss, trajectory_weight
 from .validate import CONDITIONS, ValidationSet, validation_set
 
 __all__ = ["STAGES", "Run", "Stage", "train_stills"]
@@ -29,12 +30,8 @@ LOG_STEPS = 100
 WARMUP_STEPS = 200
 GUIDE_WEIGHT = 0.02
 CROP_TOKENS, CROP_VISITS = 8, 4
-CONDITIONED = (
-    "direct.",
-    "film.",
-    "gather.",
-    "phase.",
-)  # starts at zero, and has to specialise: learns faster
+# starts at zero, and has to specialise: learns faster
+CONDITIONED = ("direct.", "film.", "gather.", "phase.")
 
 
 @dataclass(frozen=True)
@@ -60,7 +57,7 @@ class Stage:
 STAGES = {
     "g": Stage("g", ((256, 16, 0.6), (512, 8, 0.4)), 1e-3, 0.0, 1.0, 0.99, guide_only=True, workers=2),
     "a": Stage("a", ((256, 8, 0.3), (512, 8, 0.7)), 8e-4, 1.0, 1.0, 0.999),
-    "b": Stage("b", ((256, 8, 0.4), (512, 8, 0.6)), 5e-4, 0.75, 0.85, 0.999),
+    "b": Stage("b", ((256, 8, 0.25), (512, 8, 0.75)), 5e-4, 0.75, 0.85, 0.999),
 }
 
 
@@ -243,8 +240,9 @@ def _restoring_loss(run: Run, stage: Stage, lesson: _Lesson, generator: torch.Ge
     inside = _uniform(b, generator, device) >= stage.end_share
     tau = torch.where(inside, _uniform(b, generator, device), torch.ones(b, device=device))
     x, x_in, y, window = lesson.x, lesson.x_in, lesson.y, (0, 0)
+    where = face_weight(size, device)
     if lesson.cropped:
-        x, x_in, y, window = _crop(x, x_in, y, size, CROP_TOKENS, generator)
+        (x, x_in, where, y), window = _crop((x, x_in, where, y), CROP_TOKENS, generator)
     x, x_in, y = _unit(x), _unit(x_in), _unit(y)
     x_s = start(x_in, t0, torch.randn(x_in.shape, generator=generator).to(device))
     x_t, t = state(x, x_s, tau), tau * t0
@@ -252,7 +250,7 @@ def _restoring_loss(run: Run, stage: Stage, lesson: _Lesson, generator: torch.Ge
     told = Condition(t, t0, lesson.reading.condition(), lesson.camera, torch.ones_like(t))
     with torch.autocast(device.type, torch.bfloat16):
         residual = run.network(x_t, x_in, y, told, size=size, window=window).residual
-    return charbonnier(x_in + residual, x, weight)
+    return restoring_loss(x_in + residual, x, where, weight)
 
 
 def _unit(picture: Tensor) -> Tensor:
@@ -271,14 +269,15 @@ def _draw_t0(true: Tensor, guided: Tensor, generator: torch.Generator) -> Tensor
 
 
 def _crop(
-    x: Tensor, x_in: Tensor, y: Tensor, size: int, tokens: int, generator: torch.Generator
-) -> tuple[Tensor, Tensor, Tensor, tuple[int, int]]:
-    """The same window of ``tokens`` x ``tokens`` tokens out of every picture of the batch."""
-    px = size // 16
+    pictures: Sequence[Tensor], tokens: int, generator: torch.Generator
+) -> tuple[list[Tensor], tuple[int, int]]:
+    """The same window of ``tokens`` x ``tokens`` out of 16 x 16 tokens of every picture, and its corner."""
     top, left = (int(torch.randint(0, 17 - tokens, (1,), generator=generator)) for _ in range(2))
-    rows, columns = slice(top * px, (top + tokens) * px), slice(left * px, (left + tokens) * px)
-    y_rows, y_columns = slice(rows.start // 4, rows.stop // 4), slice(columns.start // 4, columns.stop // 4)
-    return x[:, :, rows, columns], x_in[:, :, rows, columns], y[:, :, y_rows, y_columns], (top, left)
+    windows = []
+    for picture in pictures:
+        px = picture.shape[-1] // 16
+        windows.append(picture[..., top * px : (top + tokens) * px, left * px : (left + tokens) * px])
+    return windows, (top, left)
 
 
 def _uniform(b: int, generator: torch.Generator, device: torch.device) -> Tensor:

@@ -16,7 +16,7 @@ import torch
 from ..model.guide import Guide, template_mask, true_reading
 from ..model.network import Condition, Network, log_native
 from ..model.sampler import start
-from .data import FacePack, degrade_stills, stack_pictures, stack_rows
+from .data import FacePack, degrade_stills, stack_pictures, stack_samples
 from .degrade import Degradation
 from .losses import psnr
 
@@ -94,10 +94,8 @@ def validation_set(data: Path, cache: Path, size: int, count: int) -> Validation
             coded,
         )
         rng = np.random.default_rng(7)
-        crops = [degrade_stills([face], [how], rng)[0] for face in faces]
-        x, x_in, y = map(stack_pictures, (faces, [c.x_in for c in crops], [c.y for c in crops]))
-        camera, coding = (stack_rows(v) for v in ([c.camera for c in crops], [c.coding for c in crops]))
-        conditions[name] = (x, x_in, y, camera, coding)
+        samples = [degrade_stills([face], [how], rng)[0] for face in faces]
+        conditions[name] = (stack_pictures(faces), *stack_samples(samples))
     return ValidationSet(size, conditions)
 
 

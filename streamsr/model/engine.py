@@ -1,0 +1,56 @@
+"""Where the guide and the network are evaluated: by OpenVINO on a CPU, by torch on a GPU."""
+
+from __future__ import annotations
+
+from typing import Literal, Protocol
+
+import torch
+from torch import Tensor
+
+from .guide import Guide, Reading, template_mask
+from .network import Condition, Network
+
+__all__ = ["SIZES_PX", "Engine", "Precision", "TorchEngine"]
+
+SIZES_PX = (256, 512)
+Precision = Literal["bf16", "f32"]
+
+
+class Engine(Protocol):
+    """Evaluates batches of crops of one size S in SIZES_PX. Pictures are (B, 3, side, side) float32 in
+    [-1, 1], channels last, on ``device``; so is what comes back."""
+
+    @property
+    def device(self) -> torch.device: ...
+
+    @property
+    def precision(self) -> Precision:
+        """In which the network computes; the guide always does in f32."""
+        ...
+
+    def read(self, x_in: Tensor, native: Tensor, coding: Tensor) -> tuple[Reading, Tensor]:
+        """``Guide.read_with_energy`` under the template's mask."""
+        ...
+
+    def evaluate(self, x_t: Tensor, x_in: Tensor, y: Tensor, condition: Condition) -> Tensor:
+        """The residual of ``Network.forward``, in memory of its own."""
+        ...
+
+
+class TorchEngine:
+    """The modules themselves."""
+
+    def __init__(self, network: Network, guide: Guide, device: torch.device, precision: Precision) -> None:
+        self.device, self.precision = device, precision
+        dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+        self._network = network.to(device, dtype).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._guide = guide.to(device)
+        self._masks = {size: template_mask(size // 4, device) for size in SIZES_PX}
+
+    @torch.inference_mode()
+    def read(self, x_in: Tensor, native: Tensor, coding: Tensor) -> tuple[Reading, Tensor]:
+        return self._guide.read_with_energy(x_in, native, coding, self._masks[x_in.shape[-1]])
+
+    @torch.inference_mode()
+    def evaluate(self, x_t: Tensor, x_in: Tensor, y: Tensor, condition: Condition) -> Tensor:
+        return self._network(x_t, x_in, y, condition, size=x_in.shape[-1]).residual.float()

@@ -1,0 +1,107 @@
+"""The two engines give what the modules give."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from streamsr.errors import DeviceError
+from streamsr.model.coding import STATISTICS
+from streamsr.model.engine import Engine, Precision, TorchEngine
+from streamsr.model.guide import Guide, template_mask
+from streamsr.model.network import GUIDE_OUTPUTS, Condition, Network
+from streamsr.model.openvino_engine import OpenVinoEngine, load_openvino
+from streamsr.model.weights import load_weights
+
+CPU = torch.device("cpu")
+
+
+def _faces(size: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, Condition]:
+    """x_t, x_in, y and the condition of two smooth pictures with some noise."""
+    g = torch.Generator().manual_seed(size)
+    x_in = torch.nn.functional.interpolate(torch.randn(2, 3, 16, 16, generator=g), size, mode="bicubic")
+    x_in = (0.4 * x_in).clamp(-1, 1).contiguous(memory_format=torch.channels_last)
+    x_t = 0.9 * x_in + 0.02 * torch.randn(x_in.shape, generator=g)
+    y = torch.nn.functional.avg_pool2d(x_in, 4)
+    camera = torch.tensor([[[0.43, 0.01, 0.3], [-0.01, 0.43, 0.2]], [[0.25, 0.0, 0.4], [0.0, 0.25, 0.7]]])
+    t = torch.tensor([0.1, 0.2])
+    return x_t, x_in, y, Condition(t, t, torch.randn(2, GUIDE_OUTPUTS, generator=g), camera, torch.ones(2))
+
+
+def _modules() -> tuple[Network, Guide]:
+    weights = load_weights()
+    return weights.network, weights.guide
+
+
+@pytest.fixture(scope="module")
+def in_f32() -> Engine:
+    return OpenVinoEngine(*_modules(), threads=2, precision="f32")
+
+
+@pytest.mark.parametrize("size", [256, 512])
+def test_in_f32_openvino_gives_what_the_modules_give(in_f32: Engine, size: int) -> None:
+    x_t, x_in, y, condition = _faces(size)
+    network, guide = _modules()
+    native, coding = torch.tensor([-1.0, -2.0]), torch.randn(2, STATISTICS)
+    with torch.inference_mode():
+        residual = network(x_t, x_in, y, condition, size=size).residual
+        reading, energy = guide.read_with_energy(x_in, native, coding, template_mask(size // 4))
+    assert residual.abs().max() > 0.01
+    assert torch.allclose(in_f32.evaluate(x_t, x_in, y, condition), residual, atol=1e-5)
+    found, present = in_f32.read(x_in, native, coding)
+    for one, other in zip((*found, present), (*reading, energy), strict=True):
+        assert torch.allclose(one, other, atol=1e-3, rtol=1e-3)
+
+
+@pytest.mark.parametrize("size", [256, 512])
+def test_in_bf16_openvino_errs_no_more_than_twice_what_torch_does(in_f32: Engine, size: int) -> None:
+    exact = in_f32.evaluate(*_faces(size))
+    errors = []
+    for engine in (TorchEngine(*_modules(), CPU, "bf16"), OpenVinoEngine(*_modules(), 2, "bf16")):
+        errors.append(float((engine.evaluate(*_faces(size)) - exact).square().mean().sqrt()))
+    assert 0 < errors[1] < 2 * errors[0]
+
+
+def test_what_an_engine_gave_stays_when_it_is_asked_again(in_f32: Engine) -> None:
+    x_t, x_in, y, condition = _faces(256)
+    first = in_f32.evaluate(x_t, x_in, y, condition)
+    before = first.clone()
+    in_f32.evaluate(x_in, x_t, y, condition)
+    assert torch.equal(first, before)
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "precision"), [(["FP32", "INT8"], "f32"), (["FP32", "BF16"], "bf16")]
+)
+def test_half_precision_where_the_processor_computes_in_it(
+    monkeypatch: pytest.MonkeyPatch, capabilities: list[str], precision: Precision
+) -> None:
+    library = load_openvino()
+
+    class Core(library.Core):  # type: ignore[misc, name-defined]
+        def get_property(self, device: str, name: str) -> list[str]:
+            return capabilities
+
+    monkeypatch.setattr(library, "Core", Core)
+    assert OpenVinoEngine(*_modules(), threads=1).precision == precision
+
+
+def test_a_missing_openvino_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    with pytest.raises(DeviceError, match="device cpu needs openvino, which does not load"):
+        OpenVinoEngine(*_modules(), threads=1)
+
+
+def test_openvino_sends_no_reports_of_use() -> None:
+    code = (
+        "import importlib.util, sys\n"
+        "assert importlib.util.find_spec('openvino_telemetry'), 'not installed: proves nothing'\n"
+        "from streamsr.model.openvino_engine import load_openvino\n"
+        "load_openvino()\n"
+        "print(*(name for name in sys.modules if name.startswith('openvino_telemetry')))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout.strip()) == (0, ""), done.stderr
