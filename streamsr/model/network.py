@@ -195,7 +195,7 @@ class Trunk(nn.Module):
             x = block(x, modulation)
         x = self.norm(x)
         grid = self.unpatchify(x).view(b, h, w, -1).permute(0, 3, 1, 2)
-        return _from_cells(grid), x.mean(1)
+        return F.pixel_shuffle(grid, _PATCH), x.mean(1)
 
 
 class Deconvolution(nn.Module):
@@ -390,7 +390,7 @@ class Network(nn.Module):
         embedded: ``Condition.embedded``; phase (B, 8, S/4, S/4): ``sampling_phase``.
         """
         port = cast("CoarsePort | FinePort", self.ports[str(size)])
-        grid_t, grid_in = (_to_cells(v, self.dtype) for v in (x_t, x_in))  # (B, 48, S/4, S/4)
+        grid_t, grid_in = (F.pixel_unshuffle(v.to(self.dtype), _CELL_PX) for v in (x_t, x_in))
         told = self.embed(embedded.to(self.dtype))  # (B, d)
         modulation = self.modulate(told).view(-1, 6, self.config.token_width)
         entered, skip = port.stem(grid_t, grid_in, y.to(self.dtype), phase.to(self.dtype), memory)
@@ -399,25 +399,9 @@ class Network(nn.Module):
         told = told + self.gather(seen)  # what the convolutions are told, the guide's word and its own
         body = self.tail(self.film(self.fuse(torch.cat([trunk, features], 1)), told))
         out = port.head(body, skip, told)
-        residual = _from_cells(port.leave(out) + port.direct(grid_in, told))
+        residual = F.pixel_shuffle(port.leave(out) + port.direct(grid_in, told), _CELL_PX)
         gain = None if memory is None else port.gain(out)
         return Prediction(residual, gain, features)
-
-
-def _to_cells(x: Tensor, dtype: torch.dtype) -> Tensor:
-    """``pixel_unshuffle(x, 4)`` of (B, 3, H, W), channels last in and out: one pass."""
-    b, c, h, w = x.shape
-    k = _CELL_PX
-    cells = x.permute(0, 2, 3, 1).reshape(b, h // k, k, w // k, k, c).permute(0, 1, 3, 5, 2, 4)
-    return cells.to(dtype).reshape(b, h // k, w // k, k * k * c).permute(0, 3, 1, 2)
-
-
-def _from_cells(cells: Tensor) -> Tensor:
-    """``pixel_shuffle(cells, 4)`` of (B, 16 C, H, W), channels last in and out."""
-    b, c, h, w = cells.shape
-    k = _CELL_PX
-    x = cells.permute(0, 2, 3, 1).reshape(b, h, w, c // k**2, k, k).permute(0, 1, 4, 2, 5, 3)
-    return x.reshape(b, k * h, k * w, c // k**2).permute(0, 3, 1, 2)
 
 
 def sampling_phase(camera: Tensor, sides_px: tuple[int, int], corner_px: tuple[int, int] = (0, 0)) -> Tensor:
