@@ -59,7 +59,7 @@ def test_every_input_matters(size: int, changed: str) -> None:
     with torch.inference_mode():
         before = network(x_t, x_in, y, condition, memory, size=size)
         if changed == "memory":
-            memory = Memory(x_in * 0.5, before.features, y, torch.ones(1, 1, 64, 64))
+            memory = Memory(x_in * 0.5, before.features, y, torch.ones(1, 1, size // 4, size // 4))
         elif changed in Condition._fields:
             condition = condition._replace(**{changed: getattr(condition, changed) + 0.3})
         elif changed == "x_t":

@@ -96,10 +96,14 @@ def data(tmp_path: Path, face: np.ndarray) -> Path:
         cv2.imwrite(str(folder / "faces" / f"f{i}.webp"), np.roll(face, 20 * i, 1)[..., ::-1])
         lines.append(f"f{i},{split},512")
     (folder / "faces.csv").write_text("\n".join(lines) + "\n")
+    (folder / "motion").mkdir()
+    mesh = np.random.default_rng(0).normal(0, 1, (1, 478, 2))
+    landmarks = np.repeat(mesh, 40, 0) + np.linspace(0, 0.1, 40)[:, None, None] * mesh[:, ::-1]
+    np.savez(folder / "motion" / "m0.npz", landmarks=landmarks.astype(np.float16), fps=25.0)
     return folder
 
 
-@pytest.mark.parametrize("stage", ["g", "a", "b"])
+@pytest.mark.parametrize("stage", ["g", "a", "b", "c"])
 def test_a_run_trains_and_resumes(
     data: Path,
     tmp_path: Path,
@@ -118,6 +122,7 @@ def test_a_run_trains_and_resumes(
     assert {row["size"] for row in first if "size" in row} == {256, 512}
     loaded = load_weights(out / "streamsr-tiny.safetensors")
     assert loaded.description.stage == stage
+    assert loaded.description.recurrent == (stage == "c")
     train(stage, minutes=0.12, **common)  # type: ignore[arg-type]
     assert f"resuming stage {stage} at step {steps[-1]}" in capsys.readouterr().out
     rows = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
@@ -129,7 +134,7 @@ def test_a_run_trains_and_resumes(
 def test_bad_training_options_are_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"--data must hold faces\.csv"):
         train("a", data=tmp_path, out=tmp_path / "run", preset="tiny", device="cpu", minutes=0.01)
-    with pytest.raises(ConfigError, match="stage must be one of g, a, b"):
+    with pytest.raises(ConfigError, match="stage must be one of g, a, b, c"):
         train("z", data=tmp_path, out=tmp_path / "run")
     with pytest.raises(ConfigError, match="minutes must be above 0"):
         train("a", data=tmp_path, out=tmp_path / "run", minutes=0)

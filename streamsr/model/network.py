@@ -35,6 +35,7 @@ GUIDE_OUTPUTS = 9  # log sigma of seven Haar bands, log sigma_y, and the quantis
 _FOURIER = 16
 EMBEDDED = 6 * _FOURIER + GUIDE_OUTPUTS + 2  # values that tell the condition
 _FILTERS = 6  # of the linear path
+_SHUT = 4.0  # logit of a gain K that lets almost nothing of the past through
 _PATCH = 4  # cells of the stem grid to a token
 _CELL_PX = 4  # side of a cell of the S/4 grid
 _CELL = 3 * _CELL_PX**2  # values in it
@@ -84,10 +85,10 @@ class Condition(NamedTuple):
 
 
 class Memory(NamedTuple):
-    """The recurrent latent cache, warped to the current frame and masked by occlusion.
+    """The recurrent latent cache, warped to the current frame; see model.recurrence.
 
     picture (B, 3, S, S): previous output. features (B, width, grid, grid): previous stem features.
-    difference (B, 3, S/4, S/4): low-passed y - W y_prev. mask (B, 1, grid, grid) in [0, 1].
+    difference (B, 3, S/4, S/4): low-passed y - W y_prev. mask (B, 1, S/4, S/4) in [0, 1]: where they fit.
     """
 
     picture: Tensor
@@ -269,8 +270,9 @@ class CoarsePort(nn.Module):
     ) -> tuple[Tensor, _Skip]:
         x = self.enter(torch.cat([x_t, x_in, y], 1))
         if memory is not None:
+            mask = memory.mask
             picture = F.pixel_unshuffle(memory.picture, _CELL_PX)
-            past = [picture, memory.features, memory.difference, memory.mask]
+            past = [picture * mask, memory.features * mask, memory.difference, mask]
             x = x + self.enter_memory(torch.cat(past, 1))
         scale, shift, out = self.phase(phase)
         return x * scale + shift, _Skip(None, out)
@@ -305,8 +307,9 @@ class FinePort(nn.Module):
         fine = self.enter(torch.cat([x_t, x_in], 1))
         side = self.side(F.pixel_unshuffle(y, 2))
         if memory is not None:
-            fine = fine + self.enter_memory(F.pixel_unshuffle(memory.picture, _CELL_PX))
-            past = [memory.features, F.pixel_unshuffle(memory.difference, 2), memory.mask]
+            mask = F.avg_pool2d(memory.mask, 2)
+            fine = fine + self.enter_memory(F.pixel_unshuffle(memory.picture, _CELL_PX) * memory.mask)
+            past = [memory.features * mask, F.pixel_unshuffle(memory.difference, 2), mask]
             side = side + self.side_memory(torch.cat(past, 1))
         scale, shift, out = self.phase(phase)
         fine = F.relu(fine * scale + shift)  # (B, thin, S/4, S/4)
@@ -336,10 +339,17 @@ class Network(nn.Module):
         self.embed = nn.Sequential(nn.Linear(EMBEDDED, d), nn.SiLU(), nn.Linear(d, d), nn.SiLU())
         self.modulate = nn.Linear(d, 6 * d)
         zero(self.modulate)
+        for port in self.ports.values():
+            zero(cast("CoarsePort | FinePort", port).leave)  # the residual starts at zero
+        self.forget()
+
+    def forget(self) -> None:
+        """Make what is made of a memory that of a network which never had one: nothing, and K near 1."""
         for name, module in self.ports.named_modules():
-            # the residual starts at zero; a network without a past equals one that ignores it
-            if name.endswith(("leave", "gain", "memory")):
+            if name.endswith(("gain", "memory")):
                 zero(module)
+            if name.endswith("gain"):
+                nn.init.constant_(cast(nn.Conv2d, module).bias, _SHUT)  # type: ignore[arg-type]
 
     @property
     def dtype(self) -> torch.dtype:

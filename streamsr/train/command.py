@@ -7,11 +7,11 @@ from pathlib import Path
 from ..errors import ConfigError
 from ..model.network import PRESETS
 from ..model.restorer import choose_device
-from .run import STAGES, Run, train_stills
+from .run import STAGES, Run, train_stage
 
 __all__ = ["train"]
 
-MINUTES = {"g": 5.0, "a": 15.0, "b": 120.0}
+MINUTES = {"g": 5.0, "a": 15.0, "b": 120.0, "c": 120.0}
 
 
 def train(
@@ -41,7 +41,7 @@ def train(
     run = Run(out, preset, choose_device(device), begin)
     if run.resume():
         print(f"resuming stage {run.stage} at step {run.step}, {run.elapsed_s / 60:.1f} min", flush=True)
-    train_stills(
+    train_stage(
         run, STAGES[stage], data, out / "pack", minutes=minutes, seed=seed, validate_every_s=validate_every_s
     )
     print(f"wrote {out / f'streamsr-{preset.lower()}.safetensors'}", flush=True)

@@ -6,7 +6,8 @@ through ``Crop.cut``, the function that runs in the product.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import cv2
@@ -17,8 +18,9 @@ from ..face.alignment import TEMPLATE_PX
 from ..model.coding import coding_statistics
 from ..model.crop import Crop
 from ..model.guide import UNCODED_QP
+from .clips import Pose, shake
 
-__all__ = ["Degradation", "Sample", "View", "draw", "finish", "photograph"]
+__all__ = ["Degradation", "Sample", "View", "draw", "film", "finish", "photograph"]
 
 MARGIN = 1.25  # side of the photographed view over the side of the crop
 
@@ -117,6 +119,18 @@ def photograph(face: np.ndarray, frames: int, how: Degradation, rng: np.random.G
         moved = cv2.warpAffine(image, shift, image.shape[1::-1], borderMode=cv2.BORDER_REFLECT_101)
         images.insert(0, _sense(moved, how, rng))
     return View(images, [matrix] * frames)
+
+
+def film(faces: Sequence[np.ndarray], how: Degradation, rng: np.random.Generator) -> View:
+    """Camera views of a clip: aligned pictures (S, S, 3) uint8 of a head that sways before the camera."""
+    view = View([], [])
+    for face, pose in zip(
+        faces, shake(Pose(how.roll_deg, how.shift), len(faces), rng, how.native), strict=True
+    ):
+        image, matrix = _expose(face, replace(how, roll_deg=pose.roll_deg, shift=pose.shift))
+        view.images.append(_sense(image, how, rng))
+        view.matrices.append(matrix)
+    return view
 
 
 def finish(view: View, size: int) -> list[Sample]:

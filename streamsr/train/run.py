@@ -1,4 +1,4 @@
-"""A training run: its state, its checkpoints, its schedule. Stages G (guide), A and B on stills."""
+"""A training run: state, checkpoints, schedule. Stage G is the guide's, A and B are on stills, C on clips."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import copy
 import json
 import math
 import time
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import fmean
@@ -15,23 +14,21 @@ import torch
 from torch import Tensor
 
 from ..errors import ConfigError
-from ..model.guide import Guide, Reading, start_time, template_mask, true_reading
-from ..model.network import PRESETS, Condition, Network, log_native
-from ..model.sampler import start, state
+from ..model.guide import Guide
+from ..model.network import PRESETS, Network
 from ..model.weights import Description, load_weights, save_weights
-from .data import Batch, batches
-from .losses import decibel_weight, face_weight, guide_loss, restoring_loss, trajectory_weight
-from .validate import CONDITIONS, ValidationSet, validation_set
+from .data import batches
+from .lesson import Lesson
+from .validate import CONDITIONS, ClipSet, ValidationSet, clip_set, validation_set
 
-__all__ = ["STAGES", "Run", "Stage", "train_stills"]
+__all__ = ["STAGES", "Run", "Stage", "train_stage"]
 
 CHECKPOINT_S = 120
 LOG_STEPS = 100
 WARMUP_STEPS = 200
 GUIDE_WEIGHT = 0.02
-CROP_TOKENS, CROP_VISITS = 8, 4
 # starts at zero, and has to specialise: learns faster
-CONDITIONED = ("direct.", "film.", "gather.", "phase.")
+CONDITIONED = ("direct.", "film.", "gather.", "phase.", "memory.", "gain.")
 
 
 @dataclass(frozen=True)
@@ -41,7 +38,7 @@ class Stage:
 
     A window costs a quarter and teaches the convolutions as much; the whole face is what attention will
     see. end_share: samples at tau = 1, the state a one-step run visits. guide_only: the network rests.
-    workers: processes that degrade.
+    workers: processes that degrade. frames: of a clip; with more than one the cache is trained.
     """
 
     name: str
@@ -52,12 +49,14 @@ class Stage:
     ema: float
     guide_only: bool = False
     workers: int = 1
+    frames: int = 1
 
 
 STAGES = {
     "g": Stage("g", ((256, 16, 0.6), (512, 8, 0.4)), 1e-3, 0.0, 1.0, 0.99, guide_only=True, workers=2),
     "a": Stage("a", ((256, 8, 0.3), (512, 8, 0.7)), 8e-4, 1.0, 1.0, 0.999),
     "b": Stage("b", ((256, 8, 0.25), (512, 8, 0.75)), 5e-4, 0.75, 0.85, 0.999),
+    "c": Stage("c", ((256, 4, 0.25), (512, 4, 0.75)), 3e-4, 0.9, 0.9, 0.999, workers=2, frames=3),
 }
 
 
@@ -90,6 +89,7 @@ class Run:
             fused=True,
         )
         self.stage = ""
+        self.recurrent = begin is not None and weights.description.recurrent
         self.step, self.elapsed_s = 0, 0.0
         folder.mkdir(parents=True, exist_ok=True)
 
@@ -108,13 +108,15 @@ class Run:
             module.load_state_dict(saved[key])
         self.optimiser.load_state_dict(saved["optimiser"])
         self.stage, self.step, self.elapsed_s = saved["stage"], saved["step"], saved["elapsed_s"]
+        self.recurrent = saved["recurrent"]
         return True
 
     def save(self) -> None:
         """Write the checkpoint; it is replaced whole."""
         saved: dict[str, object] = {key: module.state_dict() for module, key in self._modules()}
         saved |= {"optimiser": self.optimiser.state_dict()}
-        saved |= {"preset": self.preset, "stage": self.stage, "step": self.step, "elapsed_s": self.elapsed_s}
+        saved |= {"preset": self.preset, "stage": self.stage, "recurrent": self.recurrent}
+        saved |= {"step": self.step, "elapsed_s": self.elapsed_s}
         partial = self.checkpoint.with_suffix(".partial")
         torch.save(saved, partial)
         partial.replace(self.checkpoint)
@@ -122,11 +124,15 @@ class Run:
     def begin_stage(self, stage: Stage) -> None:
         if self.stage != stage.name:
             self.stage, self.step, self.elapsed_s = stage.name, 0, 0.0
+        if stage.frames > 1 and not self.recurrent:
+            self.network.forget()
+            self.average[0].forget()
+            self.recurrent = True
 
     def export(self, residual_rms: dict[str, float]) -> Path:
         """The averaged weights as the product reads them."""
         path = self.folder / f"streamsr-{self.preset.lower()}.safetensors"
-        save_weights(path, *self.average, Description(self.preset, self.stage, False, residual_rms))
+        save_weights(path, *self.average, Description(self.preset, self.stage, self.recurrent, residual_rms))
         return path
 
     def log(self, **row: object) -> None:
@@ -160,28 +166,31 @@ class Run:
         ]
 
 
-def train_stills(
+def train_stage(
     run: Run, stage: Stage, data: Path, cache: Path, *, minutes: float, seed: int, validate_every_s: float
 ) -> None:
     """Run ``stage`` until its ``minutes`` (over all resumptions) are used up; cosine from lr to 2 % of it."""
     run.begin_stage(stage)
     sizes = sorted({size for size, _, _ in stage.plan})
     sets = [validation_set(data, cache, size, 16) for size in sizes]
-    stream = batches(data, cache, list(stage.plan), seed=seed + run.step, workers=stage.workers)
+    clips = [clip_set(data, cache, size, 8) for size in sizes] if stage.frames > 1 else []
+    stream = batches(
+        data, cache, list(stage.plan), seed=seed + run.step, workers=stage.workers, frames=stage.frames
+    )
     generator = torch.Generator().manual_seed(seed + run.step)
     begun = time.monotonic() - run.elapsed_s
     saved = validated = time.monotonic()
     losses: list[float] = []
     guiding_losses: list[float] = []
-    lesson: _Lesson | None = None
+    lesson: Lesson | None = None
     while run.elapsed_s < minutes * 60:
-        if lesson is None or lesson.visits == 0:
+        if lesson is None or lesson.visits == 0 or stage.guide_only:
             cropped = float(torch.rand((), generator=generator)) < stage.crop_share
-            lesson = _Lesson(run, next(stream), cropped)
+            lesson = Lesson(run.guide, next(stream), run.device, cropped=cropped)
             guiding_losses.append(float(lesson.guiding.detach()))
         loss = GUIDE_WEIGHT * lesson.take_guiding()
         if not stage.guide_only:
-            restoring = _restoring_loss(run, stage, lesson, generator)
+            restoring = lesson.visit(run.network, stage.end_share, generator)
             losses.append(float(restoring.detach()))
             loss = loss + restoring
         progress = run.elapsed_s / (minutes * 60)
@@ -202,89 +211,16 @@ def train_stills(
             run.save()
             saved = now
         if now - validated > validate_every_s:
-            _validate(run, sets)
+            _validate(run, sets, clips)
             validated = now
     run.save()
-    _validate(run, sets)
+    _validate(run, sets, clips)
 
 
-class _Lesson:
-    """A batch on the device, with what the guide says of it and ought to say.
-
-    visits: how often it is still to be trained on, each time with its own noise, t0 and window.
-    """
-
-    def __init__(self, run: Run, batch: Batch, cropped: bool) -> None:
-        self.size, self.cropped, self.visits = batch.size, cropped, CROP_VISITS if cropped else 1
-        self.x, self.x_in, self.y = (v.to(run.device) for v in (batch.x, batch.x_in, batch.y))
-        self.camera, coding = batch.camera.to(run.device), batch.coding.to(run.device)
-        mask = template_mask(self.size // 4, run.device)
-        x, x_in, y = _unit(self.x), _unit(self.x_in), _unit(self.y)
-        with torch.no_grad():
-            self.true = true_reading(x, x_in, y, mask, batch.quantiser.to(run.device))
-        with torch.autocast(run.device.type, torch.bfloat16):
-            reading = run.guide(x_in, log_native(self.camera), coding, mask)
-        self.guiding = guide_loss(reading, self.true)
-        self.reading = Reading(*(value.detach() for value in reading))
-
-    def take_guiding(self) -> Tensor:
-        """The guide's loss on the first visit, then zero."""
-        self.visits -= 1
-        guiding, self.guiding = self.guiding, torch.zeros((), device=self.x.device)
-        return guiding
-
-
-def _restoring_loss(run: Run, stage: Stage, lesson: _Lesson, generator: torch.Generator) -> Tensor:
-    device, size, b = run.device, lesson.size, len(lesson.x)
-    t0 = _draw_t0(lesson.true.t0, lesson.reading.t0, generator)
-    inside = _uniform(b, generator, device) >= stage.end_share
-    tau = torch.where(inside, _uniform(b, generator, device), torch.ones(b, device=device))
-    x, x_in, y, window = lesson.x, lesson.x_in, lesson.y, (0, 0)
-    where = face_weight(size, device)
-    if lesson.cropped:
-        (x, x_in, where, y), window = _crop((x, x_in, where, y), CROP_TOKENS, generator)
-    x, x_in, y = _unit(x), _unit(x_in), _unit(y)
-    x_s = start(x_in, t0, torch.randn(x_in.shape, generator=generator).to(device))
-    x_t, t = state(x, x_s, tau), tau * t0
-    weight = torch.where(inside, trajectory_weight(t), torch.ones_like(t)) * decibel_weight(lesson.true.sigma)
-    told = Condition(t, t0, lesson.reading.condition(), lesson.camera, torch.ones_like(t))
-    with torch.autocast(device.type, torch.bfloat16):
-        residual = run.network(x_t, x_in, y, told, size=size, window=window).residual
-    return restoring_loss(x_in + residual, x, where, weight)
-
-
-def _unit(picture: Tensor) -> Tensor:
-    """uint8 -> [-1, 1] float32, channels last."""
-    return picture.contiguous(memory_format=torch.channels_last).float().div_(127.5).sub_(1)
-
-
-def _draw_t0(true: Tensor, guided: Tensor, generator: torch.Generator) -> Tensor:
-    """t0* e^N(0, .2^2) 60 %, the guide's own 25 %, U(t0*, 1) 15 %."""
-    b, device = len(true), true.device
-    jitter = (0.2 * torch.randn(b, generator=generator).to(device)).exp()
-    choice = _uniform(b, generator, device)
-    upper = true + (1 - true) * _uniform(b, generator, device)
-    t0 = torch.where(choice < 0.6, true * jitter, torch.where(choice < 0.85, guided, upper))
-    return t0.clamp(float(start_time(torch.tensor(1e-3))), 0.98)
-
-
-def _crop(
-    pictures: Sequence[Tensor], tokens: int, generator: torch.Generator
-) -> tuple[list[Tensor], tuple[int, int]]:
-    """The same window of ``tokens`` x ``tokens`` out of 16 x 16 tokens of every picture, and its corner."""
-    top, left = (int(torch.randint(0, 17 - tokens, (1,), generator=generator)) for _ in range(2))
-    windows = []
-    for picture in pictures:
-        px = picture.shape[-1] // 16
-        windows.append(picture[..., top * px : (top + tokens) * px, left * px : (left + tokens) * px])
-    return windows, (top, left)
-
-
-def _uniform(b: int, generator: torch.Generator, device: torch.device) -> Tensor:
-    return torch.rand(b, generator=generator).to(device)
-
-
-def _validate(run: Run, sets: list[ValidationSet]) -> None:
+def _validate(run: Run, sets: list[ValidationSet], clips: list[ClipSet]) -> None:
+    for moving in clips:
+        gains = moving.score(*run.average, run.device)
+        run.log(clips=moving.size, **{k: [round(v, 3) for v in gain] for k, gain in gains.items()})
     residual = {}
     for each in sets:
         scores = each.score(*run.average, run.device)

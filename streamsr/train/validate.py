@@ -16,11 +16,13 @@ import torch
 from ..model.guide import Guide, template_mask, true_reading
 from ..model.network import Condition, Network, log_native
 from ..model.sampler import start
-from .data import FacePack, degrade_stills, stack_pictures, stack_samples
+from .clips import animate, load_trajectories
+from .data import Batch, FacePack, degrade_clips, degrade_stills, make_batch, stack_pictures, stack_samples
 from .degrade import Degradation
+from .lesson import Lesson
 from .losses import psnr
 
-__all__ = ["CONDITIONS", "Score", "ValidationSet", "validation_set"]
+__all__ = ["CONDITIONS", "ClipSet", "Score", "ValidationSet", "clip_set", "validation_set"]
 
 CONDITIONS = {"clean x4": (4, None), "call x2": (2, ("h264", 30)), "call x4": (4, ("h264", 30))}
 
@@ -79,24 +81,70 @@ def validation_set(data: Path, cache: Path, size: int, count: int) -> Validation
     faces = [np.ascontiguousarray(pack.images[i]) for i in keep]
     conditions = {}
     for name, (reduce, coded) in CONDITIONS.items():
-        how = Degradation(
-            "clean",
-            size / reduce,
-            0.0,
-            (0.0, 0.0),
-            (0.7, 0.4),
-            (0.0, 0.0, 0.0),
-            0.0,
-            0.0,
-            0.0,
-            False,
-            None,
-            coded,
-        )
+        how = _plain(size / reduce, coded)
         rng = np.random.default_rng(7)
         samples = [degrade_stills([face], [how], rng)[0] for face in faces]
         conditions[name] = (stack_pictures(faces), *stack_samples(samples))
     return ValidationSet(size, conditions)
+
+
+@dataclass(frozen=True)
+class ClipSet:
+    """Validation faces in motion: name of the condition -> a batch of clips."""
+
+    size: int
+    conditions: Mapping[str, Batch]
+
+    def score(self, network: Network, guide: Guide, device: torch.device) -> dict[str, tuple[float, float]]:
+        """PSNR-Y over bicubic of each clip's last frame, in dB: by itself, and with its past."""
+        fine = template_mask(self.size, device)[0, 0]
+        scores = {}
+        for name, batch in self.conditions.items():
+            lesson = Lesson(guide, batch, device, cropped=False)
+            generator = torch.Generator(device).manual_seed(0)
+            noise = torch.randn(batch.x_in[:, 0].shape, generator=generator, device=device)
+            x, x_in = (_unit(v[:, -1], device) for v in (batch.x, batch.x_in))
+            bicubic = np.mean(_psnr_y(x_in, x, fine))
+            outputs = [lesson.deployed(network, noise, recurrent=recurrent) for recurrent in (False, True)]
+            alone, after = (float(np.mean(_psnr_y(out, x, fine)) - bicubic) for out in outputs)
+            scores[name] = alone, after
+        return scores
+
+
+def clip_set(data: Path, cache: Path, size: int, count: int, frames: int = 6) -> ClipSet:
+    """The first ``count`` validation faces of ``size`` px, each set in motion, in each condition."""
+    pack = FacePack(data, cache, "val", size)
+    pack.find_meshes()
+    trajectories = load_trajectories(data / "motion")
+    rng = np.random.default_rng(11)
+    clips = [
+        animate(np.asarray(image), mesh, trajectories[k % len(trajectories)], frames, rng)
+        for k, (image, mesh) in enumerate(zip(pack.images[:count], pack.meshes[:count], strict=True))
+    ]
+    conditions = {}
+    for name, (reduce, coded) in CONDITIONS.items():
+        hows = [_plain(size / reduce, coded)] * len(clips)
+        samples = degrade_clips(clips, hows, np.random.default_rng(12))
+        conditions[name] = make_batch(clips, samples, hows)
+    return ClipSet(size, conditions)
+
+
+def _plain(native: float, coded: tuple[str, int] | None) -> Degradation:
+    """Reduced and, if so, coded; nothing else."""
+    return Degradation(
+        kind="clean",
+        native=native,
+        roll_deg=0.0,
+        shift=(0.0, 0.0),
+        drift=(0.7, 0.4),
+        blur=(0.0, 0.0, 0.0),
+        read_noise=0.0,
+        shot_noise=0.0,
+        sharpen=0.0,
+        grey=False,
+        jpeg=None,
+        coded=coded,
+    )
 
 
 def _unit(picture: torch.Tensor, device: torch.device) -> torch.Tensor:

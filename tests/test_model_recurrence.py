@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from streamsr.model.network import Memory
+from streamsr.model.recurrence import Past, blend, recall, warp
+
+
+def _flow(x: float, y: float, side: int = 32) -> torch.Tensor:
+    return torch.tensor([x, y]).view(1, 2, 1, 1).expand(1, 2, side, side)
+
+
+def test_a_warp_by_whole_pixels_moves_them() -> None:
+    x = torch.randn(1, 3, 64, 64)
+    moved = warp(x, _flow(2, -1), s=2)  # px of the flow's grid, twice as coarse
+    assert torch.allclose(moved[..., 2:, :60], x[..., :62, 4:], atol=1e-4)
+
+
+def test_a_plain_warp_is_bilinear() -> None:
+    x = torch.randn(1, 1, 32, 32)
+    moved = warp(x, _flow(0.25, 0), s=1)
+    assert torch.allclose(moved[..., :31], 0.75 * x[..., :31] + 0.25 * x[..., 1:], atol=1e-5)
+
+
+@pytest.mark.parametrize("s", [2, 4])
+def test_one_lookup_is_enlarging_warping_and_reducing(s: int) -> None:
+    """The three steps of OGWM, written out: repetition, bilinear warp, the middle of each s x s."""
+    g = torch.Generator().manual_seed(s)
+    x, side = torch.randn(1, 2, 16, 16, generator=g), 16
+    flow = F.interpolate(torch.randn(1, 2, 4, 4, generator=g), side, mode="bicubic")
+    large = x.repeat_interleave(s, 2).repeat_interleave(s, 3)
+    at = torch.arange(side) * s + (s - 1) / 2  # where the middle of a pixel lies when it is enlarged
+    columns, rows = at + s * flow[:, 0], at[:, None] + s * flow[:, 1]
+    grid = torch.stack([columns, rows], 3) / (side * s - 1) * 2 - 1
+    expected = F.grid_sample(large, grid, mode="bilinear", padding_mode="border", align_corners=True)
+    inner = slice(2, -2)
+    assert torch.allclose(warp(x, flow, s)[..., inner, inner], expected[..., inner, inner], atol=1e-4)
+
+
+def test_repeated_warps_blur_less_with_rescaling() -> None:
+    x = torch.randn(1, 1, 64, 64)
+    energy = []
+    for s in (1, 2, 4):
+        y = x
+        for k in range(10):
+            y = warp(y, _flow(0.3 if k % 2 else -0.3, 0), s)
+        energy.append(float((y[..., 1:] - y[..., :-1]).square().mean()))
+    assert energy[0] < energy[1] < energy[2]
+
+
+def _past(size: int = 64) -> Past:
+    return Past(
+        torch.rand(1, 3, size, size), torch.rand(1, 3, size // 4, size // 4), torch.rand(1, 8, 16, 16)
+    )
+
+
+def test_a_still_picture_is_remembered_as_it_was() -> None:
+    past, valid = _past(), torch.ones(1, 1, 32, 32)
+    memory = recall(past, past.y, _flow(0, 0), valid)
+    assert torch.allclose(memory.picture, past.picture, atol=1e-5)
+    assert torch.allclose(memory.features, past.features, atol=1e-5)
+    assert memory.mask.shape == (1, 1, 16, 16)
+    assert memory.mask.min() > 0.999
+    assert memory.difference.abs().max() < 1e-5
+
+
+def test_where_the_camera_sees_something_else_nothing_is_remembered() -> None:
+    past, valid = _past(), torch.ones(1, 1, 32, 32)
+    y = past.y.clone()
+    y[..., :8, :] += 0.5
+    valid[..., 24:, :] = 0
+    mask = recall(past, y, _flow(0, 0), valid).mask
+    assert mask[..., :6, :].max() < 1e-3
+    assert mask[..., 9:12, :].min() > 0.9
+    assert mask[..., 12:, :].max() == 0
+
+
+def test_only_high_bands_come_from_the_past_and_only_where_the_gain_says_so() -> None:
+    x_hat, mask = torch.rand(1, 3, 64, 64), torch.ones(1, 1, 16, 16)
+    memory = Memory(torch.rand(1, 3, 64, 64), torch.zeros(1, 8, 16, 16), torch.zeros(1, 3, 16, 16), mask)
+    shut, open_ = torch.full((1, 1, 16, 16), 30.0), torch.full((1, 1, 16, 16), -30.0)
+    assert torch.allclose(blend(x_hat, memory, shut), x_hat, atol=1e-6)
+    mixed = blend(x_hat, memory, open_)
+    assert torch.allclose(F.avg_pool2d(mixed, 4), F.avg_pool2d(x_hat, 4), atol=1e-6)
+    high = [v - F.interpolate(F.avg_pool2d(v, 4), scale_factor=4) for v in (mixed, memory.picture)]
+    assert torch.allclose(*high, atol=1e-5)
+    assert torch.equal(blend(x_hat, memory._replace(mask=0 * mask), open_), x_hat)
