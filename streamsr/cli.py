@@ -217,10 +217,10 @@ def doctor(
 @app.command()
 def train(
     stage: Annotated[
-        Literal["g", "a", "b"],
-        typer.Argument(help="g: the guide alone; a: crops; b: whole faces, both sizes, and the guide."),
+        Literal["g", "a", "b", "c"],
+        typer.Argument(help="g: the guide alone; a: crops; b: whole faces; c: clips, with a memory."),
     ],
-    data: Annotated[Path, typer.Option(metavar="DIR", help="Holds faces.csv and faces/.")],
+    data: Annotated[Path, typer.Option(metavar="DIR", help="Holds faces.csv, faces/, and for c motion/.")],
     out: Annotated[
         Path, typer.Option(metavar="DIR", help="Checkpoint, log and weights; resumed if it has one.")
     ],
@@ -228,7 +228,7 @@ def train(
     minutes: Annotated[
         float | None,
         typer.Option(
-            metavar="MIN", help="Of this stage, over all resumptions.", show_default="g: 5, a: 15, b: 120"
+            metavar="MIN", help="Of this stage, over all resumptions.", show_default="g: 5, a: 15, b: 120, c: 120"
         ),
     ] = None,
     begin: Annotated[Path | None, typer.Option(metavar="FILE", help="Weights to begin from.")] = None,

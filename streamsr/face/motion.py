@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -25,7 +25,7 @@ class MotionFinder:
     """Dense inverse search (OpenCV's DIS) on luma, forward and backward. For one thread."""
 
     def __init__(self) -> None:
-        self._search = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
+        self._search: Any = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
 
     def find(self, before: np.ndarray, now: np.ndarray) -> Motion:
         """Between two crops (S, S, 3) uint8 RGB of the same face and size."""
