@@ -228,7 +228,9 @@ def train(
     minutes: Annotated[
         float | None,
         typer.Option(
-            metavar="MIN", help="Of this stage, over all resumptions.", show_default="g: 5, a: 15, b: 120, c: 120"
+            metavar="MIN",
+            help="Of this stage, over all resumptions.",
+            show_default="g: 5, a: 15, b: 120, c: 120",
         ),
     ] = None,
     begin: Annotated[Path | None, typer.Option(metavar="FILE", help="Weights to begin from.")] = None,
