@@ -24,6 +24,7 @@ __all__ = [
 
 TEMPLATE_PX = 512
 _GRID_PX = 8
+_GROWS_MUCH, _MOST_GROWTH = 0.75, 16
 _PATCH_SHARE, _PATCH_MOST_PX = 0.7, 240  # of the crop's side: within the face
 # left eye, right eye (as seen in the picture), nose tip, left and right mouth corner
 TEMPLATE_FIVE = np.array([[193, 240], [319, 240], [257, 314], [201, 371], [313, 371]], np.float64)
@@ -92,36 +93,39 @@ def camera_patch(image: np.ndarray, matrix: np.ndarray) -> np.ndarray:
 def crop_aligned(image: np.ndarray, matrix: np.ndarray, size: int) -> np.ndarray:
     """Cut the aligned face out of ``image`` (H, W, C), as (size, size, C) of the same dtype.
 
-    A crop that shrinks is first reduced by area averaging (antialiased), then resampled with
-    bicubic weights; borders are replicated. Training and running use this one function.
+    A crop that shrinks is first reduced by area averaging (antialiased), then resampled with bicubic
+    weights; one that grows much is enlarged by bicubic weights to twice the crop's sampling, then resampled
+    bilinearly: a third of the time. Borders are replicated. Training and running use this one function.
     """
     to_crop = rescale_template(matrix, size)
-    shrink = native_side(matrix) / size
+    shrink, weights = native_side(matrix) / size, cv2.INTER_CUBIC
     if shrink > 1.0:
-        image, to_crop = _area_reduced(image, to_crop, size, shrink)
-    return cv2.warpAffine(
-        image, to_crop, (size, size), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE
-    )
+        image, to_crop = _resized(image, to_crop, size, 1 / shrink, cv2.INTER_AREA)
+    elif shrink < _GROWS_MUCH:
+        growth = min(int(np.ceil(2 / shrink)), _MOST_GROWTH)
+        image, to_crop = _resized(image, to_crop, size, growth, cv2.INTER_CUBIC)
+        weights = cv2.INTER_LINEAR
+    return cv2.warpAffine(image, to_crop, (size, size), flags=weights, borderMode=cv2.BORDER_REPLICATE)
 
 
-def _area_reduced(
-    image: np.ndarray, to_crop: np.ndarray, size: int, shrink: float
+def _resized(
+    image: np.ndarray, to_crop: np.ndarray, size: int, factor: float, interpolation: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The part of ``image`` under the crop, reduced ``shrink`` times, and the map from it."""
+    """The part of ``image`` under the crop, with ``factor`` times its sampling, and the map from it."""
     height, width = image.shape[:2]
     edge = np.array([[-0.5, -0.5], [size - 0.5, -0.5], [size - 0.5, size - 0.5], [-0.5, size - 0.5]])
     inverse = invert(to_crop)
     corners = edge @ inverse[:, :2].T + inverse[:, 2]
-    margin = 2 * shrink + 1
+    margin = 2 * max(1 / factor, 1) + 1
     x0, y0 = np.floor(corners.min(0) - margin).astype(int)
     x1, y1 = np.ceil(corners.max(0) + margin).astype(int) + 1
     x0, y0 = int(np.clip(x0, 0, width - 1)), int(np.clip(y0, 0, height - 1))
     x1, y1 = int(np.clip(x1, x0 + 1, width)), int(np.clip(y1, y0 + 1, height))
     region = image[y0:y1, x0:x1]
-    reduced_size = (max(1, round((x1 - x0) / shrink)), max(1, round((y1 - y0) / shrink)))
-    reduced = cv2.resize(region, reduced_size, interpolation=cv2.INTER_AREA)
-    sx, sy = (x1 - x0) / reduced_size[0], (y1 - y0) / reduced_size[1]
-    # reduced px -> frame px: x = (u + 0.5) sx - 0.5 + x0
+    wide, high = (max(1, round(side * factor)) for side in (x1 - x0, y1 - y0))
+    resized = cv2.resize(region, (wide, high), interpolation=interpolation)
+    sx, sy = (x1 - x0) / wide, (y1 - y0) / high
+    # resized px -> frame px: x = (u + 0.5) sx - 0.5 + x0
     to_frame = np.array([[sx, 0, 0.5 * sx - 0.5 + x0], [0, sy, 0.5 * sy - 0.5 + y0], [0, 0, 1]])
     composed = np.vstack([to_crop, [0, 0, 1]]) @ to_frame
-    return reduced, composed[:2]
+    return resized, composed[:2]

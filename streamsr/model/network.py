@@ -53,7 +53,7 @@ class NetworkConfig:
     tail_blocks: int
     grid: int = 64
     fine_width: int = 32
-    fine_blocks: int = 3
+    fine_blocks: int = 6
 
 
 PRESETS: dict[str, NetworkConfig] = {
