@@ -115,8 +115,8 @@ def restore_crop(
 
     crop = Crop.cut(low, template_matrix(low.shape[0]), size)
     (reading,) = restorer.guide([crop])
-    (residual,) = restorer.restore([crop], [reading], steps=steps, seed=seed)
-    return np.rint(crop.x_in + residual).clip(0, 255).astype(np.uint8), reading.t0
+    (restored,) = restorer.restore([crop], [reading], steps=steps, seed=seed)
+    return np.rint(crop.x_in + restored.residual).clip(0, 255).astype(np.uint8), reading.t0
 
 
 def validation_stills(data: Path) -> list[tuple[str, Path, int]]:

@@ -224,13 +224,17 @@ class Session:
 
     def _run(self, jobs: list[_Job], nfe: int) -> None:
         began = time.perf_counter()
-        residuals = self._restorer.restore(
-            [job.cut for job in jobs], [job.memory.reading for job in jobs], steps=nfe, seed=self.seed
+        traces = self._restorer.restore(
+            [job.cut for job in jobs],
+            [job.memory.reading for job in jobs],
+            [job.memory.recent() for job in jobs],
+            steps=nfe,
+            seed=self.seed,
         )
         self._ladder.learn(jobs[0].size, len(jobs) * nfe, (time.perf_counter() - began) * 1e3)
-        for job, residual in zip(jobs, residuals, strict=True):
-            job.memory.keep(residual)
-            job.residual = residual
+        for job, trace in zip(jobs, traces, strict=True):
+            job.memory.keep(trace)
+            job.residual = trace.residual
             job.outcome = Outcome.RESTORED
 
     def _wanted_steps(self, job: _Job) -> int:
@@ -300,7 +304,8 @@ class _Job:
         """A lower rung: the cached detail if there is any and it may be used."""
         share = self.memory.recall() if allowed else 0.0
         if share > 0:
-            self.residual, self.share, self.outcome = self.memory.residual, share, Outcome.CACHED
+            assert self.memory.trace is not None, "a share of nothing"
+            self.residual, self.share, self.outcome = self.memory.trace.residual, share, Outcome.CACHED
         else:
             self.outcome = Outcome.SKIPPED
 

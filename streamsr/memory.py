@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from .model.restorer import GuideReading
+from .model.restorer import GuideReading, Trace
 
 __all__ = ["FaceMemory"]
 
@@ -17,21 +17,22 @@ ENLARGED_BYPASS_BELOW, ENLARGED_RESUME_ABOVE = 0.10, 0.14
 FADE_FRAMES = 5
 ASK_FIRST, ASK_EVERY = 5, 5  # frames: a face is asked about at first, then now and then; it changes slowly
 RECALL_FRAMES = 15  # a mouth has moved on by then
+RECENT_FRAMES = 4  # what lies further back is not searched for
 
 
 class FaceMemory:
     """Begins anew with every ``key``, that is epoch (lost track, scene cut, reconnect) and size S.
 
-    reading: the guide's, smoothed. strength: of the effect, 0 (bypassed) to 1, cross-faded. residual:
-    the last restored one, (S, S, 3) float32 in face coordinates; set by ``keep``.
+    reading: the guide's, smoothed. strength: of the effect, 0 (bypassed) to 1, cross-faded. trace: of the
+    last restored frame, set by ``keep``.
     """
 
     def __init__(self, key: tuple[int, int]) -> None:
         self.key = key
         self.seen_index = 0
-        self.residual: np.ndarray | None = None
+        self.trace: Trace | None = None
         self.strength = 1.0
-        self._residual_index = 0
+        self._kept_index = 0
         self._reading: GuideReading | None = None
         self._bypass = False
         self._frames = 0
@@ -41,16 +42,20 @@ class FaceMemory:
         assert self._reading is not None, "observe() comes first"
         return self._reading
 
-    def keep(self, residual: np.ndarray) -> None:
+    def keep(self, trace: Trace) -> None:
         """Remember what the frame ``seen_index`` was given."""
-        self.residual, self._residual_index = residual, self.seen_index
+        self.trace, self._kept_index = trace, self.seen_index
 
     def recall(self) -> float:
-        """How much of ``residual`` still fits, in [0, 1]: old detail fades out."""
-        if self.residual is None:
+        """How much of the last residual still fits as it is, in [0, 1]: old detail fades out."""
+        if self.trace is None:
             return 0.0
-        left = RECALL_FRAMES - (self.seen_index - self._residual_index)
+        left = RECALL_FRAMES - (self.seen_index - self._kept_index)
         return float(np.clip(left / FADE_FRAMES, 0, 1))
+
+    def recent(self) -> Trace | None:
+        """The last trace, if the network may build on it."""
+        return self.trace if self.seen_index - self._kept_index <= RECENT_FRAMES else None
 
     def asks(self) -> bool:
         """Whether the guide is to read this frame's crop. Called once a frame; faces take turns."""

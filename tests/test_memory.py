@@ -1,8 +1,10 @@
 import numpy as np
 import pytest
+import torch
 
-from streamsr.memory import BYPASS_BELOW, RECALL_FRAMES, RESUME_ABOVE, FaceMemory
-from streamsr.model.restorer import GuideReading
+from streamsr.memory import BYPASS_BELOW, RECALL_FRAMES, RECENT_FRAMES, RESUME_ABOVE, FaceMemory
+from streamsr.model.crop import Crop
+from streamsr.model.restorer import GuideReading, Trace
 
 SHARE = 0.25 * 3 + 0.0625 * 3  # of the six high bands
 
@@ -12,6 +14,12 @@ def _reading(missing_share: float) -> GuideReading:
     present = 0.01
     log_sigma = 0.5 * np.log(missing_share * present / SHARE)
     return GuideReading(np.full(7, log_sigma, np.float32), -5.0, 30.0, present)
+
+
+def _trace() -> Trace:
+    x_in, y = (np.zeros((side, side, 3), np.uint8) for side in (256, 64))
+    crop = Crop(x_in, y, np.eye(2, 3), np.zeros((16, 16), np.float32))
+    return Trace(crop, np.zeros((256, 256, 3), np.float32), torch.zeros(1, 16, 64, 64))
 
 
 def test_the_share_is_missing_energy_over_present_energy() -> None:
@@ -55,12 +63,24 @@ def test_old_detail_fades_out() -> None:
     memory = FaceMemory((1, 256))
     assert memory.recall() == 0
     memory.seen_index = 7
-    memory.keep(np.zeros((256, 256, 3), np.float32))
+    memory.keep(_trace())
     shares = []
     for memory.seen_index in range(7, 7 + RECALL_FRAMES + 2):
         shares.append(memory.recall())
     assert shares[:11] == [1.0] * 11
     assert np.allclose(shares[11:], [0.8, 0.6, 0.4, 0.2, 0, 0])
+
+
+def test_the_network_builds_on_recent_frames_only() -> None:
+    memory = FaceMemory((1, 256))
+    assert memory.recent() is None
+    memory.seen_index = 7
+    trace = _trace()
+    memory.keep(trace)
+    memory.seen_index = 7 + RECENT_FRAMES
+    assert memory.recent() is trace
+    memory.seen_index += 1
+    assert memory.recent() is None
 
 
 def test_the_guide_is_asked_at_first_then_every_fifth_frame_and_while_fading() -> None:

@@ -9,11 +9,13 @@ import pytest
 import torch
 
 from streamsr.errors import DeviceError
+from streamsr.face.motion import MOTION_PX
 from streamsr.model.coding import STATISTICS
 from streamsr.model.engine import Engine, Precision, TorchEngine
 from streamsr.model.guide import Guide, template_mask
 from streamsr.model.network import GUIDE_OUTPUTS, Condition, Network
 from streamsr.model.openvino_engine import OpenVinoEngine, load_openvino
+from streamsr.model.recurrence import Past, nothing
 from streamsr.model.weights import load_weights
 
 CPU = torch.device("cpu")
@@ -50,7 +52,7 @@ def test_in_f32_openvino_gives_what_the_modules_give(in_f32: Engine, size: int) 
         residual = network(x_t, x_in, y, condition, size=size).residual
         reading, energy = guide.read_with_energy(x_in, native, coding, template_mask(size // 4))
     assert residual.abs().max() > 0.01
-    assert torch.allclose(in_f32.evaluate(x_t, x_in, y, condition), residual, atol=1e-5)
+    assert torch.allclose(in_f32.evaluate(x_t, x_in, y, condition, None).residual, residual, atol=1e-5)
     found, present = in_f32.read(x_in, native, coding)
     for one, other in zip((*found, present), (*reading, energy), strict=True):
         assert torch.allclose(one, other, atol=1e-3, rtol=1e-3)
@@ -58,18 +60,44 @@ def test_in_f32_openvino_gives_what_the_modules_give(in_f32: Engine, size: int) 
 
 @pytest.mark.parametrize("size", [256, 512])
 def test_in_bf16_openvino_errs_no_more_than_twice_what_torch_does(in_f32: Engine, size: int) -> None:
-    exact = in_f32.evaluate(*_faces(size))
+    exact = in_f32.evaluate(*_faces(size), None).residual
     errors = []
     for engine in (TorchEngine(*_modules(), CPU, "bf16"), OpenVinoEngine(*_modules(), 2, "bf16")):
-        errors.append(float((engine.evaluate(*_faces(size)) - exact).square().mean().sqrt()))
+        errors.append(float((engine.evaluate(*_faces(size), None).residual - exact).square().mean().sqrt()))
     assert 0 < errors[1] < 2 * errors[0]
+
+
+@pytest.mark.parametrize("size", [256, 512])
+def test_the_engines_remember_alike(size: int) -> None:
+    network, guide = _modules()
+    with torch.no_grad():
+        for name, parameter in network.named_parameters():
+            if "memory" in name or "gain" in name:
+                parameter.normal_(0, 0.02)
+    mine = OpenVinoEngine(network, guide, threads=2, precision="f32", recurrent=True)
+    theirs = TorchEngine(network, guide, CPU, "f32")
+    x_t, x_in, y, condition = _faces(size)
+    g = torch.Generator().manual_seed(1)
+    past = Past(x_in.flip(3), (y + 0.02).contiguous(), torch.randn(2, 64, 64, 64, generator=g))
+    flow = torch.nn.functional.interpolate(torch.randn(2, 2, 4, 4, generator=g), MOTION_PX, mode="bicubic")
+    valid = (torch.rand(2, 1, MOTION_PX, MOTION_PX, generator=g) > 0.2).float()
+    memories = [engine.recall(past, y, flow, valid) for engine in (mine, theirs)]
+    for one, other in zip(*memories, strict=True):
+        assert other.abs().max() > 0.01
+        assert (one - other).abs().mean() < 1e-3  # a rounded coordinate may fall on the other side of a px
+    for memory in (memories[1], nothing(2, size, 64, 64, CPU)):
+        results = [engine.evaluate(x_t, x_in, y, condition, memory) for engine in (mine, theirs)]
+        for one, other in zip(*results, strict=True):
+            assert torch.allclose(one, other, atol=2e-4, rtol=1e-3)
+    alone = theirs.evaluate(x_t, x_in, y, condition, None)
+    assert torch.allclose(results[1].residual, alone.residual, atol=1e-5)  # no past is an empty one
 
 
 def test_what_an_engine_gave_stays_when_it_is_asked_again(in_f32: Engine) -> None:
     x_t, x_in, y, condition = _faces(256)
-    first = in_f32.evaluate(x_t, x_in, y, condition)
+    first = in_f32.evaluate(x_t, x_in, y, condition, None).residual
     before = first.clone()
-    in_f32.evaluate(x_in, x_t, y, condition)
+    in_f32.evaluate(x_in, x_t, y, condition, None)
     assert torch.equal(first, before)
 
 

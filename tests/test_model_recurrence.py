@@ -4,8 +4,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from streamsr.model.network import Memory
-from streamsr.model.recurrence import Past, blend, recall, warp
+from streamsr.model.network import GUIDE_OUTPUTS, PRESETS, Condition, Network
+from streamsr.model.recurrence import Past, nothing, recall, warp
 
 
 def _flow(x: float, y: float, side: int = 32) -> torch.Tensor:
@@ -77,13 +77,24 @@ def test_where_the_camera_sees_something_else_nothing_is_remembered() -> None:
     assert mask[..., 12:, :].max() == 0
 
 
-def test_only_high_bands_come_from_the_past_and_only_where_the_gain_says_so() -> None:
-    x_hat, mask = torch.rand(1, 3, 64, 64), torch.ones(1, 1, 16, 16)
-    memory = Memory(torch.rand(1, 3, 64, 64), torch.zeros(1, 8, 16, 16), torch.zeros(1, 3, 16, 16), mask)
-    shut, open_ = torch.full((1, 1, 16, 16), 30.0), torch.full((1, 1, 16, 16), -30.0)
-    assert torch.allclose(blend(x_hat, memory, shut), x_hat, atol=1e-6)
-    mixed = blend(x_hat, memory, open_)
-    assert torch.allclose(F.avg_pool2d(mixed, 4), F.avg_pool2d(x_hat, 4), atol=1e-6)
-    high = [v - F.interpolate(F.avg_pool2d(v, 4), scale_factor=4) for v in (mixed, memory.picture)]
-    assert torch.allclose(*high, atol=1e-5)
-    assert torch.equal(blend(x_hat, memory._replace(mask=0 * mask), open_), x_hat)
+@pytest.mark.parametrize("size", [256, 512])
+def test_only_high_bands_come_from_the_past_and_only_where_the_gain_says_so(size: int) -> None:
+    """A network that restores nothing, with its gain wide open."""
+    network = Network(PRESETS["tiny"]).eval()
+    x_in, y = torch.rand(1, 3, size, size), torch.zeros(1, 3, size // 4, size // 4)
+    t = torch.tensor([0.1])
+    condition = Condition(t, t, torch.zeros(1, GUIDE_OUTPUTS), torch.eye(2, 3)[None], torch.ones(1))
+    mask = torch.ones(1, 1, size // 4, size // 4)
+    mask[..., : size // 8, :] = 0
+    memory = nothing(1, size, 16, 64, torch.device("cpu"))
+    memory = memory._replace(picture=torch.rand(1, 3, size, size), mask=mask)
+    with torch.inference_mode():
+        shut = x_in + network(x_in, x_in, y, condition, memory, size=size).residual
+        network.ports[str(size)].gain.bias.fill_(-30.0)  # type: ignore[operator, union-attr]
+        out = x_in + network(x_in, x_in, y, condition, memory, size=size).residual
+    assert (shut - x_in).abs().max() < 0.03
+    assert torch.equal(out[..., : size // 2, :], x_in[..., : size // 2, :])
+    below = [v[..., size // 2 :, :] for v in (out, x_in, memory.picture)]
+    assert torch.allclose(F.avg_pool2d(below[0], 4), F.avg_pool2d(below[1], 4), atol=1e-5)
+    high = [v - F.interpolate(F.avg_pool2d(v, 4), scale_factor=4) for v in below]
+    assert torch.allclose(high[0], high[2], atol=1e-5)

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from .guide import Guide, Reading, template_mask
-from .network import Condition, Network
+from .network import Condition, Memory, Network, Prediction
+from .recurrence import Past, recall
 
 __all__ = ["SIZES_PX", "Engine", "Precision", "TorchEngine"]
 
@@ -18,22 +19,28 @@ Precision = Literal["bf16", "f32"]
 
 class Engine(Protocol):
     """Evaluates batches of crops of one size S in SIZES_PX. Pictures are (B, 3, side, side) float32 in
-    [-1, 1], channels last, on ``device``; so is what comes back."""
+    [-1, 1], channels last, on ``device``; so is what comes back, in memory of its own."""
 
     @property
     def device(self) -> torch.device: ...
 
     @property
     def precision(self) -> Precision:
-        """In which the network computes; the guide always does in f32."""
+        """In which the network computes; guide and warp always do in f32."""
         ...
 
     def read(self, x_in: Tensor, native: Tensor, coding: Tensor) -> tuple[Reading, Tensor]:
         """``Guide.read_with_energy`` under the template's mask."""
         ...
 
-    def evaluate(self, x_t: Tensor, x_in: Tensor, y: Tensor, condition: Condition) -> Tensor:
-        """The residual of ``Network.forward``, in memory of its own."""
+    def recall(self, past: Past, y: Tensor, flow: Tensor, valid: Tensor) -> Memory:
+        """``recurrence.recall``; only with recurrent weights."""
+        ...
+
+    def evaluate(
+        self, x_t: Tensor, x_in: Tensor, y: Tensor, condition: Condition, memory: Memory | None
+    ) -> Prediction:
+        """``Network.forward``. memory: with recurrent weights always, else never: features may be empty."""
         ...
 
 
@@ -52,5 +59,13 @@ class TorchEngine:
         return self._guide.read_with_energy(x_in, native, coding, self._masks[x_in.shape[-1]])
 
     @torch.inference_mode()
-    def evaluate(self, x_t: Tensor, x_in: Tensor, y: Tensor, condition: Condition) -> Tensor:
-        return self._network(x_t, x_in, y, condition, size=x_in.shape[-1]).residual.float()
+    def recall(self, past: Past, y: Tensor, flow: Tensor, valid: Tensor) -> Memory:
+        return recall(past, y, flow, valid)
+
+    @torch.inference_mode()
+    def evaluate(
+        self, x_t: Tensor, x_in: Tensor, y: Tensor, condition: Condition, memory: Memory | None
+    ) -> Prediction:
+        told = None if memory is None else Memory(*(v.to(self._network.dtype) for v in memory))
+        predicted = self._network(x_t, x_in, y, condition, told, size=x_in.shape[-1])
+        return Prediction(predicted.residual.float(), predicted.features.float())

@@ -98,11 +98,9 @@ class Memory(NamedTuple):
 
 
 class Prediction(NamedTuple):
-    """residual (B, 3, S, S): x_hat - x_in, to be added in float32; gain (B, 1, S/4, S/4) logits, only
-    where there is a memory to weigh; features: the stem's output."""
+    """residual (B, 3, S, S): x_hat - x_in, to be added in float32; features: the stem's output."""
 
     residual: Tensor
-    gain: Tensor | None
     features: Tensor
 
 
@@ -409,9 +407,22 @@ class Network(nn.Module):
         told = told + self.gather(seen)  # what the convolutions are told, the guide's word and its own
         body = self.tail(self.film(self.fuse(torch.cat([trunk, features], 1)), told))
         out = port.head(body, skip, told)
-        residual = F.pixel_shuffle(port.leave(out) + port.direct(grid_in, told), _CELL_PX)
-        gain = None if memory is None else port.gain(out)
-        return Prediction(residual, gain, features)
+        change = port.leave(out) + port.direct(grid_in, told)  # (B, 48, S/4, S/4)
+        if memory is not None:
+            change = change + _kept_detail(memory, grid_in + change, port.gain(out))
+        return Prediction(F.pixel_shuffle(change, _CELL_PX), features)
+
+
+def _kept_detail(memory: Memory, x_hat: Tensor, gain: Tensor) -> Tensor:
+    """m (1 - K) HF(W prev - x_hat), after KEEP, in cells (B, 48, S/4, S/4); gain: logits of K.
+
+    HF: what a cell's means leave, the six high Haar bands. The means never come from the past: colour
+    and exposure cannot drift.
+    """
+    gap = F.pixel_unshuffle(memory.picture.to(x_hat.dtype), _CELL_PX) - x_hat
+    colour = torch.eye(3, device=gap.device, dtype=gap.dtype).repeat_interleave(_CELL // 3, 0)
+    less_means = torch.eye(_CELL, device=gap.device, dtype=gap.dtype) - colour @ colour.T / (_CELL // 3)
+    return memory.mask * (1 - gain.sigmoid()) * F.conv2d(gap, less_means[:, :, None, None])
 
 
 def sampling_phase(camera: Tensor, sides_px: tuple[int, int], corner_px: tuple[int, int] = (0, 0)) -> Tensor:

@@ -16,10 +16,12 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import DeviceError
+from ..face.motion import MOTION_PX
 from .coding import STATISTICS
 from .engine import SIZES_PX, Precision
 from .guide import Guide, Reading, template_mask
-from .network import EMBEDDED, Condition, Network, sampling_phase
+from .network import EMBEDDED, Condition, Memory, Network, Prediction, sampling_phase
+from .recurrence import Past, recall
 
 __all__ = ["OpenVinoEngine", "load_openvino"]
 
@@ -46,46 +48,67 @@ def load_openvino() -> Any:
 
 class OpenVinoEngine:
     """threads: of its own, beside the caller's. precision: by default bf16 where the processor computes
-    in it, else f32, which is faster there. Raises DeviceError."""
+    in it, else f32, which is faster there. recurrent: the weights know a past. Raises DeviceError."""
 
     device = torch.device("cpu")
 
     def __init__(
-        self, network: Network, guide: Guide, threads: int, precision: Precision | None = None
+        self,
+        network: Network,
+        guide: Guide,
+        threads: int,
+        precision: Precision | None = None,
+        *,
+        recurrent: bool = False,
     ) -> None:
         openvino = load_openvino()
         core = openvino.Core()
         has_bf16 = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         self.precision: Precision = precision or ("bf16" if has_bf16 else "f32")
         self._guides: dict[int, _Graph] = {}
+        self._recalls: dict[int, _Graph] = {}
         self._networks: dict[int, _Graph] = {}
+        width, grid = network.config.width, network.config.grid
+
+        def compiled(module: nn.Module, shapes: Sequence[tuple[int, ...]], precision: Precision) -> _Graph:
+            return _Graph(openvino, core, module, shapes, precision, threads)
+
         for size in SIZES_PX:
-            picture, cells = (1, size, size, 3), (1, size // 4, size // 4)
-            self._guides[size] = _Graph(
-                openvino, core, _GuideOf(guide, size), [picture, (1,), (1, STATISTICS)], "f32", threads
-            )
-            shapes = [picture, picture, (*cells, 3), (1, EMBEDDED), (*cells, 8)]
-            self._networks[size] = _Graph(
-                openvino, core, _NetworkOf(network, size), shapes, self.precision, threads
-            )
+            side = size // 4
+            picture, small, features = (1, size, size, 3), (1, side, side, 3), (1, grid, grid, width)
+            self._guides[size] = compiled(_GuideOf(guide, size), [picture, (1,), (1, STATISTICS)], "f32")
+            shapes = [picture, picture, small, (1, EMBEDDED), (1, side, side, 8)]
+            if recurrent:
+                shapes += [picture, features, small, (1, side, side, 1)]
+                motion = [(1, MOTION_PX, MOTION_PX, channels) for channels in (2, 1)]
+                self._recalls[size] = compiled(_Recall(), [picture, small, features, small, *motion], "f32")
+            self._networks[size] = compiled(_NetworkOf(network, size), shapes, self.precision)
 
     def read(self, x_in: Tensor, native: Tensor, coding: Tensor) -> tuple[Reading, Tensor]:
         run = self._guides[x_in.shape[-1]]
         pictures = _channels_last(x_in)
         rows = [run(*row) for row in zip(pictures.split(1), native.split(1), coding.split(1), strict=True)]
-        bands, sigma_y, quantiser, energy = (torch.cat(column) for column in zip(*rows, strict=True))
+        bands, sigma_y, quantiser, energy = _stacked(rows)
         return Reading(bands, sigma_y, quantiser), energy
 
-    def evaluate(self, x_t: Tensor, x_in: Tensor, y: Tensor, condition: Condition) -> Tensor:
+    def recall(self, past: Past, y: Tensor, flow: Tensor, valid: Tensor) -> Memory:
+        run = self._recalls[past.picture.shape[-1]]
+        maps = [_channels_last(v).split(1) for v in (*past, y, flow, valid)]
+        return Memory(*map(_channels_first, _stacked([run(*face) for face in zip(*maps, strict=True)])))
+
+    def evaluate(
+        self, x_t: Tensor, x_in: Tensor, y: Tensor, condition: Condition, memory: Memory | None
+    ) -> Prediction:
         size = x_in.shape[-1]
         run = self._networks[size]
         phase = sampling_phase(condition.camera, (size, size))
-        pictures = [_channels_last(v).split(1) for v in (x_t, x_in, y)]
-        told, phases = condition.embedded().split(1), _channels_last(phase).split(1)
+        told = condition.embedded().split(1)
+        seen = [_channels_last(v).split(1) for v in (x_t, x_in, y)]
+        rest = [_channels_last(v).split(1) for v in (phase, *(memory or ()))]
         # face by face: a batch takes no less time here, and would need a graph for every count
-        residuals = [run(*face)[0] for face in zip(*pictures, told, phases, strict=True)]
-        whole = residuals[0] if len(residuals) == 1 else torch.cat(residuals)
-        return whole.permute(0, 3, 1, 2)
+        rows = [run(*face) for face in zip(*seen, told, *rest, strict=True)]
+        residual, *features = map(_channels_first, _stacked(rows))
+        return Prediction(residual, features[0] if features else torch.empty(len(x_in), 0))
 
 
 class _Graph:
@@ -123,8 +146,8 @@ class _Graph:
 
     def __call__(self, *inputs: Tensor) -> list[Tensor]:
         outputs = [np.empty(shape, np.float32) for shape in self._outputs]
-        for i, value in enumerate(inputs):
-            array = np.ascontiguousarray(value.numpy(), np.float32)
+        arrays = [np.ascontiguousarray(value.numpy(), np.float32) for value in inputs]
+        for i, array in enumerate(arrays):  # which it shares, and does not keep alive
             self._request.set_input_tensor(i, self._tensor(array, shared_memory=True))
         for i, array in enumerate(outputs):
             self._request.set_output_tensor(i, self._tensor(array, shared_memory=True))
@@ -140,7 +163,7 @@ class _GuideOf(nn.Module):
         self.guide, self.mask = guide, template_mask(size // 4)
 
     def forward(self, x_in: Tensor, native: Tensor, coding: Tensor) -> tuple[Tensor, ...]:
-        reading, energy = self.guide.read_with_energy(x_in.permute(0, 3, 1, 2), native, coding, self.mask)
+        reading, energy = self.guide.read_with_energy(_channels_first(x_in), native, coding, self.mask)
         return (*reading, energy)
 
 
@@ -151,10 +174,34 @@ class _NetworkOf(nn.Module):
         super().__init__()
         self.network, self.size = network, size
 
-    def forward(self, x_t: Tensor, x_in: Tensor, y: Tensor, embedded: Tensor, phase: Tensor) -> Tensor:
-        x_t, x_in, y, phase = (v.permute(0, 3, 1, 2) for v in (x_t, x_in, y, phase))
-        predicted = self.network.evaluate(x_t, x_in, y, embedded, phase, size=self.size)
-        return predicted.residual.permute(0, 2, 3, 1)
+    def forward(
+        self, x_t: Tensor, x_in: Tensor, y: Tensor, embedded: Tensor, phase: Tensor, *past: Tensor
+    ) -> tuple[Tensor, ...]:
+        x_t, x_in, y, phase = (_channels_first(v) for v in (x_t, x_in, y, phase))
+        memory = Memory(*map(_channels_first, past)) if past else None
+        predicted = self.network.evaluate(x_t, x_in, y, embedded, phase, memory, size=self.size)
+        features = (_channels_last(predicted.features),) if past else ()  # handing them out costs 1 ms
+        return _channels_last(predicted.residual), *features
+
+
+class _Recall(nn.Module):
+    """``recurrence.recall`` on maps with channels last."""
+
+    def forward(
+        self, picture: Tensor, seen: Tensor, features: Tensor, y: Tensor, flow: Tensor, valid: Tensor
+    ) -> tuple[Tensor, ...]:
+        past = Past(*map(_channels_first, (picture, seen, features)))
+        memory = recall(past, *map(_channels_first, (y, flow, valid)))
+        return tuple(map(_channels_last, memory))
+
+
+def _stacked(rows: Sequence[Sequence[Tensor]]) -> list[Tensor]:
+    """Outputs of one face after another, output by output; of one face: as they are."""
+    return list(rows[0]) if len(rows) == 1 else [torch.cat(each) for each in zip(*rows, strict=True)]
+
+
+def _channels_first(pictures: Tensor) -> Tensor:
+    return pictures.permute(0, 3, 1, 2)
 
 
 def _channels_last(pictures: Tensor) -> Tensor:

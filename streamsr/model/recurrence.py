@@ -14,7 +14,7 @@ from torch import Tensor
 
 from .network import Memory
 
-__all__ = ["Past", "blend", "recall", "warp"]
+__all__ = ["Past", "nothing", "recall", "warp"]
 
 MISFIT = 0.06  # of [-1, 1]: a difference at which the mask has fallen to 1/e
 _RESCALING = 2  # OGWM's s
@@ -27,6 +27,16 @@ class Past(NamedTuple):
     picture: Tensor
     y: Tensor
     features: Tensor
+
+
+def nothing(count: int, size: int, width: int, grid: int, device: torch.device) -> Memory:
+    """The memory of ``count`` faces seen for the first time: for the network the same as none."""
+
+    def zeros(channels: int, side: int) -> Tensor:
+        empty = torch.zeros(count, channels, side, side, device=device)
+        return empty.to(memory_format=torch.channels_last)
+
+    return Memory(zeros(3, size), zeros(width, grid), zeros(3, size // 4), zeros(1, size // 4))
 
 
 def warp(x: Tensor, flow: Tensor, s: int = _RESCALING) -> Tensor:
@@ -60,15 +70,3 @@ def recall(past: Past, y: Tensor, flow: Tensor, valid: Tensor, s: int = _RESCALI
     misfit = difference.abs().mean(1, keepdim=True) / MISFIT
     mask = F.interpolate(valid, size=difference.shape[2:], mode="area") * (-misfit.square()).exp()
     return Memory(warp(past.picture, flow, s), warp(past.features, flow, s), difference, mask)
-
-
-def blend(x_hat: Tensor, memory: Memory, gain: Tensor) -> Tensor:
-    """x_hat + m (1 - K) HF(W prev - x_hat), after KEEP; gain: logits of K (B, 1, S/4, S/4).
-
-    HF: what 4 x 4 block means leave, the six high Haar bands. The block means never come from the past:
-    colour and exposure cannot drift.
-    """
-    gap = memory.picture - x_hat
-    high = gap - F.interpolate(F.avg_pool2d(gap, 4), scale_factor=4, mode="nearest")
-    share = memory.mask * (1 - gain.sigmoid())
-    return x_hat + F.interpolate(share, scale_factor=4, mode="bilinear", align_corners=False) * high

@@ -12,16 +12,18 @@ import torch
 from torch import Tensor
 
 from ..errors import DeviceError, ModelError
+from ..face.motion import MotionFinder
 from ..machine import usable_cpus
 from .coding import coding_statistics
 from .crop import Crop
 from .engine import SIZES_PX, Engine, Precision, TorchEngine
 from .guide import Reading, start_time
-from .network import Condition, log_native
+from .network import PRESETS, Condition, Memory, log_native
+from .recurrence import Past, nothing
 from .sampler import sample, start
 from .weights import load_weights
 
-__all__ = ["GuideReading", "Restorer", "choose_device"]
+__all__ = ["GuideReading", "Restorer", "Trace", "choose_device"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +57,19 @@ class GuideReading:
             torch.tensor([self.log_sigma_y], dtype=torch.float32),
             torch.tensor([self.quantiser], dtype=torch.float32),
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """A restored crop, and what the next frame of its face may make of it.
+
+    residual: x_hat - x_in, (S, S, 3) float32 in 1/255 units; the sum with crop.x_in may leave [0, 255]:
+    whoever rounds it clips it. features (1, width, grid, grid): the network's own, on its device.
+    """
+
+    crop: Crop
+    residual: np.ndarray
+    features: Tensor
 
 
 def choose_device(device: str) -> torch.device:
@@ -99,12 +114,19 @@ class Restorer:
         weights = load_weights(path)
         self.sha256, self.description = weights.sha256, weights.description
         self._noise: dict[tuple[int, int], Tensor] = {}
+        self._motion = MotionFinder()
         self._engine: Engine
         if device.type == "cpu":
             from .openvino_engine import OpenVinoEngine
 
             torch.set_num_threads(1)
-            self._engine = OpenVinoEngine(weights.network, weights.guide, threads or usable_cpus(), precision)
+            self._engine = OpenVinoEngine(
+                weights.network,
+                weights.guide,
+                threads or usable_cpus(),
+                precision,
+                recurrent=weights.description.recurrent,
+            )
         else:
             self._engine = TorchEngine(weights.network, weights.guide, device, precision or "bf16")
 
@@ -136,7 +158,8 @@ class Restorer:
         for size in SIZES_PX:
             x_in, y = (np.zeros((side, side, 3), np.uint8) for side in (size, size // 4))
             crop = Crop(x_in, y, np.eye(2, 3) / 2, np.zeros((16, 16), np.float32))
-            self.restore([crop], self.guide([crop]))
+            readings = self.guide([crop])
+            self.restore([crop], readings, self.restore([crop], readings))
 
     def residual_rms(self, size: int) -> float:
         """s_p: validation rms of A x_hat - A x at this size (FLAIR, Eq. 8)."""
@@ -155,27 +178,37 @@ class Restorer:
         return [GuideReading(*row) for row in zip(reading.log_bands.cpu().numpy(), *scalars, strict=True)]
 
     def restore(
-        self, crops: Sequence[Crop], readings: Sequence[GuideReading], *, steps: int = 1, seed: int = 0
-    ) -> list[np.ndarray]:
-        """The restored residual of crops of one size: x_hat - x_in, (S, S, 3) float32 in 1/255 units.
+        self,
+        crops: Sequence[Crop],
+        readings: Sequence[GuideReading],
+        traces: Sequence[Trace | None] | None = None,
+        *,
+        steps: int = 1,
+        seed: int = 0,
+    ) -> list[Trace]:
+        """Crops of one size, restored.
 
-        steps: network evaluations, uniform in t from each crop's t0. seed: of the noise, which stays
-        fixed in face coordinates. Equal input gives equal output; a batch gives what its crops give alone.
-        The sum with x_in may leave [0, 255]: whoever rounds it clips it.
+        traces: what this gave for the last frame of each face, None for a face without one; without
+        effect on weights that know no past. steps: network evaluations, uniform in t from each crop's t0.
+        seed: of the noise, which stays fixed in face coordinates. Equal input gives equal output; a batch
+        gives what its crops give alone. Raises ModelError.
         """
         if steps < 1:
             raise ModelError(f"steps must be at least 1, got {steps}")
-        size = crops[0].size
-        if any(c.size != size for c in crops) or size not in SIZES_PX:
-            raise ModelError(
-                f"crops must share one size of {SIZES_PX}, got {sorted({c.size for c in crops})}"
-            )
-        return self._thread.submit(self._restored, crops, readings, steps, seed).result()
+        traces = [None] * len(crops) if traces is None else traces
+        sizes = {c.size for c in crops} | {trace.crop.size for trace in traces if trace is not None}
+        if len(sizes) != 1 or not sizes <= set(SIZES_PX):
+            raise ModelError(f"crops must share one size of {SIZES_PX}, got {sorted(sizes)}")
+        return self._thread.submit(self._restored, crops, readings, traces, steps, seed).result()
 
     def _restored(
-        self, crops: Sequence[Crop], readings: Sequence[GuideReading], steps: int, seed: int
-    ) -> list[np.ndarray]:
-        size = crops[0].size
+        self,
+        crops: Sequence[Crop],
+        readings: Sequence[GuideReading],
+        traces: Sequence[Trace | None],
+        steps: int,
+        seed: int,
+    ) -> list[Trace]:
         with torch.inference_mode():
             x_in, y = (self._pictures(v) for v in ([c.x_in for c in crops], [c.y for c in crops]))
             camera = self._camera(crops)
@@ -186,12 +219,40 @@ class Restorer:
             )
             told, t0 = reading.condition(), reading.t0.clamp(min=float(start_time(torch.tensor(1e-3))))
             level = torch.ones_like(t0)
+            memory = self._recalled(crops, traces, y) if self.description.recurrent else None
+            features = torch.empty(0)
 
             def predict(x_t: Tensor, t: Tensor) -> Tensor:
-                return self._engine.evaluate(x_t, x_in, y, Condition(t, t0, told, camera, level))
+                nonlocal features
+                condition = Condition(t, t0, told, camera, level)
+                residual, features = self._engine.evaluate(x_t, x_in, y, condition, memory)
+                return residual
 
-            residual = sample(predict, x_in, start(x_in, t0, self._eps(size, seed)), t0, steps)
-            return list(residual.permute(0, 2, 3, 1).mul_(127.5).contiguous().cpu().numpy())
+            x_s = start(x_in, t0, self._eps(crops[0].size, seed))
+            residual = sample(predict, x_in, x_s, t0, steps).permute(0, 2, 3, 1)
+            residuals = residual.mul_(127.5).contiguous().cpu().numpy()
+        return [Trace(*each) for each in zip(crops, residuals, features.split(1), strict=True)]
+
+    def _recalled(self, crops: Sequence[Crop], traces: Sequence[Trace | None], y: Tensor) -> Memory:
+        """What is left of each face's last frame, where it is now."""
+        config = PRESETS[self.description.preset]
+        memories = []
+        for crop, trace, seen in zip(crops, traces, y.split(1), strict=True):
+            if trace is None:
+                memories.append(nothing(1, crop.size, config.width, config.grid, self.device))
+                continue
+            motion = self._motion.find(trace.crop.x_in, crop.x_in)
+            flow, valid = (
+                torch.from_numpy(v).to(self.device)[None].permute(0, 3, 1, 2)
+                for v in (motion.flow, motion.valid[..., None])
+            )
+            output = torch.from_numpy(trace.crop.x_in + trace.residual).to(self.device)
+            picture = output.div_(127.5).sub_(1).clamp_(-1, 1)[None].permute(0, 3, 1, 2)
+            past = Past(picture, self._pictures([trace.crop.y]), trace.features)
+            memories.append(self._engine.recall(past, seen, flow, valid))
+        if len(memories) == 1:
+            return memories[0]
+        return Memory(*(torch.cat(each) for each in zip(*memories, strict=True)))
 
     def _eps(self, size: int, seed: int) -> Tensor:
         """(1, 3, S, S) standard normal noise of this seed, the same on every device."""

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..model.guide import Guide, Reading, start_time, template_mask, true_reading
 from ..model.network import Condition, Memory, Network, log_native
-from ..model.recurrence import Past, blend, recall
+from ..model.recurrence import Past, recall
 from ..model.sampler import start, state
 from .data import Batch
 from .losses import decibel_weight, face_weight, guide_loss, restoring_loss, trajectory_weight
@@ -127,10 +127,7 @@ class Lesson:
         told = Condition(t0, t0, self._found[k].condition(), self.camera[:, k], torch.ones_like(t0))
         with torch.autocast(x_in.device.type, torch.bfloat16):
             predicted = network(start(x_in, t0, noise), x_in, y, told, memory, size=self.size, window=window)
-        x_hat = x_in + predicted.residual.float()
-        if memory is not None and predicted.gain is not None:
-            x_hat = blend(x_hat, memory, predicted.gain.float())
-        return Past(x_hat, y, predicted.features.float())
+        return Past(x_in + predicted.residual, y, predicted.features.float())
 
     def _taught(
         self,
@@ -152,10 +149,7 @@ class Lesson:
         told = Condition(t, t0, found.condition(), self.camera[:, -1], torch.ones_like(t))
         with torch.autocast(device.type, torch.bfloat16):
             predicted = network(x_t, x_in, y, told, memory, size=self.size, window=window)
-        x_hat = x_in + predicted.residual
-        if memory is not None and predicted.gain is not None:
-            x_hat = blend(x_hat, memory, predicted.gain.float())
-        return restoring_loss(x_hat, x, where, weight)
+        return restoring_loss(x_in + predicted.residual, x, where, weight)
 
     def _by_frame(self, reading: Reading) -> list[Reading]:
         parts = [value.detach().unflatten(0, (-1, self.frames)) for value in reading]
