@@ -191,7 +191,7 @@ class _Recall(nn.Module):
         self, picture: Tensor, seen: Tensor, features: Tensor, y: Tensor, flow: Tensor, valid: Tensor
     ) -> tuple[Tensor, ...]:
         past = Past(*map(_channels_first, (picture, seen, features)))
-        memory = recall(past, *map(_channels_first, (y, flow, valid)))
+        memory = recall(past, _channels_first(y), _channels_first(flow), _channels_first(valid))
         return tuple(map(_channels_last, memory))
 
 
