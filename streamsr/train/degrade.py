@@ -67,12 +67,12 @@ class Sample(NamedTuple):
 
 
 def draw(rng: np.random.Generator, size: int) -> Degradation:
-    """One degradation for a crop of side ``size``: 32 % clean, 55 % call, 8 % CCTV, 5 % sharp."""
-    kind = str(rng.choice(["clean", "call", "cctv", "sharp"], p=[0.32, 0.55, 0.08, 0.05]))
+    """One degradation for a crop of side ``size``: 27 % clean, 60 % call, 8 % CCTV, 5 % sharp."""
+    kind = str(rng.choice(["clean", "call", "cctv", "sharp"], p=[0.27, 0.60, 0.08, 0.05]))
     low = 1 / 8 if kind != "cctv" else 1 / 10
     native = size * float(np.exp(rng.uniform(np.log(low), 0)))
-    if kind in ("clean", "call") and rng.random() < 0.7:
-        native = size * float(rng.choice([1 / 4, 1 / 2], p=[0.35, 0.65]))  # the product's own scales
+    if kind in ("clean", "call") and rng.random() < 0.8:
+        native = size * float(rng.choice([1 / 4, 1 / 2], p=[0.3, 0.7]))  # the product's own scales
     if kind == "sharp":
         native = size * float(rng.uniform(0.95, 1.05))
     soft = {"clean": 0.15, "call": 0.25, "cctv": 0.9, "sharp": 0.0}[kind]
