@@ -217,10 +217,14 @@ def doctor(
 @app.command()
 def train(
     stage: Annotated[
-        Literal["g", "a", "b", "c"],
-        typer.Argument(help="g: the guide alone; a: crops; b: whole faces; c: clips, with a memory."),
+        Literal["g", "a", "b", "c", "d"],
+        typer.Argument(
+            help="g: the guide alone; a: crops; b: whole faces; c: clips, with a memory; d: adversarial."
+        ),
     ],
-    data: Annotated[Path, typer.Option(metavar="DIR", help="Holds faces.csv, faces/, and for c motion/.")],
+    data: Annotated[
+        Path, typer.Option(metavar="DIR", help="Holds faces.csv, faces/, for c motion/, for d peers/.")
+    ],
     out: Annotated[
         Path, typer.Option(metavar="DIR", help="Checkpoint, log and weights; resumed if it has one.")
     ],
@@ -230,7 +234,7 @@ def train(
         typer.Option(
             metavar="MIN",
             help="Of this stage, over all resumptions.",
-            show_default="g: 5, a: 15, b: 120, c: 120",
+            show_default="g: 5, a: 15, b: 120, c: 120, d: 60",
         ),
     ] = None,
     begin: Annotated[Path | None, typer.Option(metavar="FILE", help="Weights to begin from.")] = None,

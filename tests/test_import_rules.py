@@ -25,7 +25,7 @@ LAYERS = [
     {"frame", "ladder", "loop", "report", "worker"},
     {"channel", "fit", "stats"},
     {"face", "io", "kernels", "run_report"},
-    {"model", "stages"},
+    {"features", "model", "stages"},
     {"aligner", "memory"},
     {"enhancer"},
     {"pipeline"},

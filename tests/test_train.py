@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 import pytest
 import skimage.data
+from test_features import write_squeezenet
 
 from streamsr.errors import ConfigError
 from streamsr.model.weights import load_weights
@@ -96,6 +97,7 @@ def data(tmp_path: Path, face: np.ndarray) -> Path:
         cv2.imwrite(str(folder / "faces" / f"f{i}.webp"), np.roll(face, 20 * i, 1)[..., ::-1])
         lines.append(f"f{i},{split},512")
     (folder / "faces.csv").write_text("\n".join(lines) + "\n")
+    write_squeezenet(folder)
     (folder / "motion").mkdir()
     mesh = np.random.default_rng(0).normal(0, 1, (1, 478, 2))
     landmarks = np.repeat(mesh, 40, 0) + np.linspace(0, 0.1, 40)[:, None, None] * mesh[:, ::-1]
@@ -103,7 +105,7 @@ def data(tmp_path: Path, face: np.ndarray) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("stage", ["g", "a", "b", "c"])
+@pytest.mark.parametrize("stage", ["g", "a", "b", "c", "d"])
 def test_a_run_trains_and_resumes(
     data: Path,
     tmp_path: Path,
@@ -134,7 +136,7 @@ def test_a_run_trains_and_resumes(
 def test_bad_training_options_are_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"--data must hold faces\.csv"):
         train("a", data=tmp_path, out=tmp_path / "run", preset="tiny", device="cpu", minutes=0.01)
-    with pytest.raises(ConfigError, match="stage must be one of g, a, b, c"):
+    with pytest.raises(ConfigError, match="stage must be one of g, a, b, c, d"):
         train("z", data=tmp_path, out=tmp_path / "run")
     with pytest.raises(ConfigError, match="minutes must be above 0"):
         train("a", data=tmp_path, out=tmp_path / "run", minutes=0)

@@ -11,7 +11,7 @@ from .run import STAGES, Run, train_stage
 
 __all__ = ["train"]
 
-MINUTES = {"g": 5.0, "a": 15.0, "b": 120.0, "c": 120.0}
+MINUTES = {"g": 5.0, "a": 15.0, "b": 120.0, "c": 120.0, "d": 60.0}
 
 
 def train(

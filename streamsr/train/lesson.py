@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -14,11 +15,24 @@ from ..model.sampler import start, state
 from .data import Batch
 from .losses import decibel_weight, face_weight, guide_loss, restoring_loss, trajectory_weight
 
-__all__ = ["CROP_TOKENS", "CROP_VISITS", "Lesson"]
+__all__ = ["CROP_TOKENS", "CROP_VISITS", "Lesson", "Visit"]
 
 CROP_TOKENS, CROP_VISITS = 8, 4
 ALONE, TAUGHT = 0.2, 0.3  # of clips: the last frame comes without a past, or with a true one
 _PAST_NOISE = 0.03  # of a true past: none that the network makes is as clean
+
+
+class Visit(NamedTuple):
+    """x_hat, x and x_in (B, 3, H, W) in [-1, 1]; where (1, 1, H, W): what a px counts; weight (B,): a face."""
+
+    x_hat: Tensor
+    x: Tensor
+    x_in: Tensor
+    where: Tensor
+    weight: Tensor
+
+    def loss(self) -> Tensor:
+        return restoring_loss(self.x_hat, self.x, self.where, self.weight)
 
 
 class Lesson:
@@ -49,8 +63,8 @@ class Lesson:
         guiding, self.guiding = self.guiding, torch.zeros((), device=self.x.device)
         return guiding
 
-    def visit(self, network: Network, end_share: float, generator: torch.Generator) -> Tensor:
-        """The loss of the last frame, after a rollout of those before it as they are deployed.
+    def visit(self, network: Network, end_share: float, generator: torch.Generator) -> Visit:
+        """The last frame restored, after a rollout of those before it as they are deployed.
 
         end_share: of samples, that start at tau = 1, the state a one-step run visits.
         """
@@ -138,7 +152,7 @@ class Lesson:
         window: tuple[int, int],
         end_share: float,
         generator: torch.Generator,
-    ) -> Tensor:
+    ) -> Visit:
         x, x_in, y, where = pictures
         b, device, true, found = len(x), x.device, self._true[-1], self._found[-1]
         t0 = _draw_t0(true.t0, found.t0, generator)
@@ -149,7 +163,7 @@ class Lesson:
         told = Condition(t, t0, found.condition(), self.camera[:, -1], torch.ones_like(t))
         with torch.autocast(device.type, torch.bfloat16):
             predicted = network(x_t, x_in, y, told, memory, size=self.size, window=window)
-        return restoring_loss(x_in + predicted.residual, x, where, weight)
+        return Visit(x_in + predicted.residual.float(), x, x_in, where, weight)
 
     def _by_frame(self, reading: Reading) -> list[Reading]:
         parts = [value.detach().unflatten(0, (-1, self.frames)) for value in reading]

@@ -1,4 +1,4 @@
-"""A training run: state, checkpoints, schedule. Stage G is the guide's, A and B are on stills, C on clips."""
+"""A training run: state, checkpoints, schedule. Stages: G guide, A and B stills, C clips, D adversarial."""
 
 from __future__ import annotations
 
@@ -14,9 +14,11 @@ import torch
 from torch import Tensor
 
 from ..errors import ConfigError
+from ..features import load_squeezenet
 from ..model.guide import Guide
 from ..model.network import PRESETS, Network
 from ..model.weights import Description, load_weights, save_weights
+from .adversary import Adversary, Judged
 from .data import batches
 from .lesson import Lesson
 from .validate import CONDITIONS, ClipSet, ValidationSet, clip_set, validation_set
@@ -39,6 +41,7 @@ class Stage:
     A window costs a quarter and teaches the convolutions as much; the whole face is what attention will
     see. end_share: samples at tau = 1, the state a one-step run visits. guide_only: the network rests.
     workers: processes that degrade. frames: of a clip; with more than one the cache is trained.
+    adversarial: against a discriminator, on features of SqueezeNet.
     """
 
     name: str
@@ -50,6 +53,7 @@ class Stage:
     guide_only: bool = False
     workers: int = 1
     frames: int = 1
+    adversarial: bool = False
 
 
 STAGES = {
@@ -57,6 +61,7 @@ STAGES = {
     "a": Stage("a", ((256, 8, 0.3), (512, 8, 0.7)), 8e-4, 1.0, 1.0, 0.999),
     "b": Stage("b", ((256, 8, 0.2), (512, 8, 0.8)), 5e-4, 0.75, 0.85, 0.999),
     "c": Stage("c", ((256, 4, 0.25), (512, 4, 0.75)), 3e-4, 0.9, 0.9, 0.999, workers=2, frames=3),
+    "d": Stage("d", ((256, 4, 0.25), (512, 4, 0.75)), 5e-5, 0.9, 1.0, 0.999, workers=2, adversarial=True),
 }
 
 
@@ -89,7 +94,9 @@ class Run:
             fused=True,
         )
         self.stage = ""
+        self._adversary_saved: dict[str, object] | None = None
         self.recurrent = begin is not None and weights.description.recurrent
+        self.adversary: Adversary | None = None  # of stage D
         self.step, self.elapsed_s = 0, 0.0
         folder.mkdir(parents=True, exist_ok=True)
 
@@ -108,7 +115,7 @@ class Run:
             module.load_state_dict(saved[key])
         self.optimiser.load_state_dict(saved["optimiser"])
         self.stage, self.step, self.elapsed_s = saved["stage"], saved["step"], saved["elapsed_s"]
-        self.recurrent = saved["recurrent"]
+        self.recurrent, self._adversary_saved = saved["recurrent"], saved["adversary"]
         return True
 
     def save(self) -> None:
@@ -117,11 +124,17 @@ class Run:
         saved |= {"optimiser": self.optimiser.state_dict()}
         saved |= {"preset": self.preset, "stage": self.stage, "recurrent": self.recurrent}
         saved |= {"step": self.step, "elapsed_s": self.elapsed_s}
+        saved |= {"adversary": None if self.adversary is None else self.adversary.state()}
         partial = self.checkpoint.with_suffix(".partial")
         torch.save(saved, partial)
         partial.replace(self.checkpoint)
 
-    def begin_stage(self, stage: Stage) -> None:
+    def begin_stage(self, stage: Stage, data: Path, seed: int) -> None:
+        """Raises ConfigError if ``data`` lacks what the stage needs beside faces."""
+        if stage.adversarial:
+            self.adversary = Adversary(load_squeezenet(data), self.device, seed)
+            if self._adversary_saved is not None:
+                self.adversary.load(self._adversary_saved)
         if self.stage != stage.name:
             self.stage, self.step, self.elapsed_s = stage.name, 0, 0.0
         if stage.frames > 1 and not self.recurrent:
@@ -170,7 +183,7 @@ def train_stage(
     run: Run, stage: Stage, data: Path, cache: Path, *, minutes: float, seed: int, validate_every_s: float
 ) -> None:
     """Run ``stage`` until its ``minutes`` (over all resumptions) are used up; cosine from lr to 2 % of it."""
-    run.begin_stage(stage)
+    run.begin_stage(stage, data, seed)
     sizes = sorted({size for size, _, _ in stage.plan})
     sets = [validation_set(data, cache, size, 16) for size in sizes]
     clips = [clip_set(data, cache, size, 8) for size in sizes] if stage.frames > 1 else []
@@ -190,9 +203,12 @@ def train_stage(
             guiding_losses.append(float(lesson.guiding.detach()))
         loss = GUIDE_WEIGHT * lesson.take_guiding()
         if not stage.guide_only:
-            restoring = lesson.visit(run.network, stage.end_share, generator)
+            visit = lesson.visit(run.network, stage.end_share, generator)
+            restoring = visit.loss()
             losses.append(float(restoring.detach()))
             loss = loss + restoring
+            if run.adversary is not None:
+                loss = loss + run.adversary.loss(Judged(*visit[:3]))
         progress = run.elapsed_s / (minutes * 60)
         lr = (
             stage.lr
@@ -200,11 +216,14 @@ def train_stage(
             * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * progress)))
         )
         run.update(loss, lr, stage.ema)
+        if run.adversary is not None:
+            run.adversary.update(Judged(*visit[:3]))
         now = time.monotonic()
         run.elapsed_s = now - begun
         if run.step % LOG_STEPS == 0:
             means = {"loss": losses, "guide": guiding_losses}
-            run.log(**{name: round(fmean(v), 5) for name, v in means.items() if v}, lr=round(lr, 6))
+            rival = {} if run.adversary is None else {"told_apart": round(run.adversary.accuracy, 3)}
+            run.log(**{name: round(fmean(v), 5) for name, v in means.items() if v}, lr=round(lr, 6), **rival)
             losses.clear()
             guiding_losses.clear()
         if now - saved > CHECKPOINT_S:

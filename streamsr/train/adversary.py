@@ -1,0 +1,191 @@
+"""Stage D: adversarial post-training on the deployed rollout, after APT and LADD: onto real data.
+
+The discriminator is small heads on frozen SqueezeNet features (projected GAN) and one head of its own on
+the picture beside the input. Pairs are relativistic and its gradient is penalised at real and at restored
+pictures (R3GAN), by finite differences: safe in bfloat16.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..features import TAPS, SqueezeNet, feature_distance
+from ..model.guide import haar_stack
+
+__all__ = ["Adversary", "Judged"]
+
+WARM_UP, RAMP = 500, 2000  # steps of the discriminator alone; then of its weight growing
+MOST = 0.02  # weight of the adversarial loss
+LR = 2e-4
+_PENALTY, _NUDGE = 1.0, 0.01
+_HEAD_TAPS = (1, 2, 3, 4)
+_FEATURES, _MATCHING, _HAAR, _STRUCTURE, _SPECTRUM = 0.2, 0.02, 0.02, 0.1, 0.05
+
+
+class Judged(NamedTuple):
+    """What the network made, what it should be, and what it saw: (B, 3, H, W) in [-1, 1]."""
+
+    x_hat: Tensor
+    x: Tensor
+    x_in: Tensor
+
+
+class Discriminator(nn.Module):
+    """(B, places) logits, high for real."""
+
+    def __init__(self, width: int = 64) -> None:
+        super().__init__()
+        self.heads = nn.ModuleList(
+            nn.Sequential(
+                nn.Conv2d(TAPS[tap], width, 1),
+                nn.LeakyReLU(0.2),
+                nn.Conv2d(width, width, 3, padding=1),
+                nn.LeakyReLU(0.2),
+                nn.Conv2d(width, 1, 1),
+            )
+            for tap in _HEAD_TAPS
+        )
+        self.own = nn.Sequential(
+            nn.Conv2d(96, width, 3, padding=1),
+            nn.LeakyReLU(0.2),
+            nn.Conv2d(width, width, 4, stride=2, padding=1),
+            nn.LeakyReLU(0.2),
+            nn.Conv2d(width, 1, 3, padding=1),
+        )
+
+    def forward(self, taps: list[Tensor], picture: Tensor, x_in: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Also the heads' hidden features, to be matched."""
+        logits, hidden = [], []
+        for head, tap in zip(self.heads, _HEAD_TAPS, strict=True):
+            inner = head[:4](F.normalize(taps[tap], dim=1, eps=1e-6))  # type: ignore[index]
+            hidden.append(inner)
+            logits.append(head[4](inner).flatten(1))  # type: ignore[index]
+        logits.append(self.own(F.pixel_unshuffle(torch.cat([picture, x_in], 1), 4)).flatten(1))
+        return torch.cat(logits, 1), hidden
+
+
+class Adversary:
+    """The discriminator with its optimiser; ``loss`` is the generator's, ``update`` its own turn."""
+
+    def __init__(self, squeezenet: SqueezeNet, device: torch.device, seed: int) -> None:
+        self.backbone = squeezenet.to(device)
+        self.discriminator = Discriminator().to(device)
+        self.optimiser = torch.optim.AdamW(self.discriminator.parameters(), LR, (0.0, 0.99), weight_decay=0.0)
+        self.step = 0
+        self.accuracy = 0.5  # running: pairs told apart
+        self._generator = torch.Generator().manual_seed(seed)
+
+    @property
+    def weight(self) -> float:
+        return MOST * min(max(self.step - WARM_UP, 0) / RAMP, 1.0)
+
+    def state(self) -> dict[str, object]:
+        return {
+            "discriminator": self.discriminator.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "step": self.step,
+        }
+
+    def load(self, saved: dict[str, object]) -> None:
+        self.discriminator.load_state_dict(saved["discriminator"])  # type: ignore[arg-type]
+        self.optimiser.load_state_dict(saved["optimiser"])  # type: ignore[arg-type]
+        self.step = int(saved["step"])  # type: ignore[call-overload]
+
+    def loss(self, judged: Judged) -> Tensor:
+        """Feature distance, feature matching, Haar bands, structure, spectrum, and the adversarial term."""
+        x_hat, x, x_in = judged
+        taps_hat = self.backbone(x_hat)
+        with torch.no_grad():
+            taps = self.backbone(x)
+        loss = _FEATURES * feature_distance(taps_hat, taps).mean()
+        loss = loss + _HAAR * _haar_loss(x_hat, x) + _STRUCTURE * (1 - _structure(x_hat, x))
+        loss = loss + _SPECTRUM * _spectrum_loss(x_hat, x)
+        if self.weight > 0:
+            changed = self._changed(judged)
+            hat, hidden_hat = self._judge(changed.x_hat, changed.x_in)
+            with torch.no_grad():
+                real, hidden = self._judge(changed.x, changed.x_in)
+            gaps = [F.l1_loss(one, other) for one, other in zip(hidden_hat, hidden, strict=True)]
+            loss = loss + _MATCHING * torch.stack(gaps).mean()
+            loss = loss + self.weight * F.softplus(real - hat).mean()
+        return loss
+
+    def update(self, judged: Judged) -> None:
+        """One step of the discriminator on a visit that has been learned from."""
+        x_hat, x, x_in = self._changed(Judged(*(v.detach() for v in judged)))
+        real, hat = (self._judge(v, x_in)[0] for v in (x, x_hat))
+        loss = F.softplus(hat - real).mean()
+        for picture, logits in ((x, real), (x_hat, hat)):
+            nudged = picture + _NUDGE * torch.randn_like(picture)
+            loss = loss + _PENALTY * (self._judge(nudged, x_in)[0] - logits).square().mean()
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.discriminator.parameters(), 1.0)
+        self.optimiser.step()
+        self.optimiser.zero_grad(set_to_none=True)
+        told = float((real.mean(1) > hat.mean(1)).float().mean())
+        self.accuracy = 0.98 * self.accuracy + 0.02 * told
+        self.step += 1
+
+    def _judge(self, picture: Tensor, x_in: Tensor) -> tuple[Tensor, list[Tensor]]:
+        logits, hidden = self.discriminator(self.backbone(picture), picture, x_in)
+        return logits, hidden
+
+    def _changed(self, judged: Judged) -> Judged:
+        """The same flip, shift and cutout for all three: few stills are soon known by heart."""
+        whole = torch.cat(list(judged), 1)
+        draw = torch.rand(6, generator=self._generator).tolist()
+        if draw[0] < 0.5:
+            whole = whole.flip(3)
+        side = whole.shape[3]
+        shift = [int((u - 0.5) * side / 8) for u in draw[1:3]]
+        whole = torch.roll(whole, shift, (2, 3))
+        if draw[3] < 0.5:
+            top, left = (int(u * side * 3 / 4) for u in draw[4:6])
+            kept = torch.ones_like(whole[:1, :1])
+            kept[..., top : top + side // 4, left : left + side // 4] = 0
+            whole = whole * kept
+        return Judged(*whole.split(3, 1))
+
+
+def _haar_loss(x_hat: Tensor, x: Tensor) -> Tensor:
+    """L1 of the seven Haar bands, each over its own usual size: fine ones are small, and count as much."""
+    b, c, h, w = x.shape
+    bands_hat, bands = (haar_stack(v).view(b, 16, c, h // 4, w // 4) for v in (x_hat, x))
+    gap, size = (_by_band(v.abs().mean((0, 2, 3, 4))) for v in (bands_hat - bands, bands))
+    return (gap / (size.detach() + 0.01)).mean()
+
+
+def _by_band(sixteen: Tensor) -> Tensor:
+    """Means of the 16 parts of ``haar_stack`` -> of the seven bands."""
+    return torch.cat([sixteen[:12].view(3, 4).mean(1), sixteen[12:]])
+
+
+def _structure(x_hat: Tensor, x: Tensor, scales: int = 3) -> Tensor:
+    """Mean contrast-structure term of SSIM on luma over scales (11-px Gaussian, sigma 1.5)."""
+    weights = torch.tensor([0.299, 0.587, 0.114], device=x.device).view(1, 3, 1, 1)
+    a, b = ((v * weights).sum(1, keepdim=True) for v in (x_hat, x))
+    at = torch.arange(11, device=x.device) - 5.0
+    line = (-(at.square()) / (2 * 1.5**2)).exp()
+    line = line / line.sum()
+    terms = []
+    for _ in range(scales):
+        mean = [_smooth(v, line) for v in (a, b, a * a, b * b, a * b)]
+        covariance = mean[4] - mean[0] * mean[1]
+        variances = mean[2] - mean[0].square() + mean[3] - mean[1].square()
+        terms.append(((2 * covariance + 0.0036) / (variances + 0.0036)).mean())  # (0.03 * 2)^2
+        a, b = F.avg_pool2d(a, 2), F.avg_pool2d(b, 2)
+    return torch.stack(terms).mean()
+
+
+def _smooth(x: Tensor, line: Tensor) -> Tensor:
+    return F.conv2d(F.conv2d(x, line.view(1, 1, 1, -1)), line.view(1, 1, -1, 1))
+
+
+def _spectrum_loss(x_hat: Tensor, x: Tensor) -> Tensor:
+    """L1 of the amplitudes of the Fourier transform: how much detail, wherever it lies."""
+    amplitudes = [torch.fft.rfft2(v.float(), norm="ortho").abs() for v in (x_hat, x)]
+    return F.l1_loss(*amplitudes)

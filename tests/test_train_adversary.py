@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from streamsr.features import SqueezeNet
+from streamsr.train import adversary as module
+from streamsr.train.adversary import Adversary, Judged
+
+
+@pytest.fixture
+def rival() -> Adversary:
+    torch.manual_seed(0)
+    return Adversary(SqueezeNet().requires_grad_(False).eval(), torch.device("cpu"), seed=1)
+
+
+def _judged(generator: torch.Generator) -> Judged:
+    """Real pictures are rough, restored ones smooth."""
+    x = torch.rand(2, 3, 64, 64, generator=generator) * 2 - 1
+    x_hat = torch.nn.functional.avg_pool2d(x, 3, stride=1, padding=1)
+    return Judged(x_hat.requires_grad_(), x, x_hat.detach())
+
+
+def test_it_learns_to_tell_restored_from_real(rival: Adversary) -> None:
+    generator = torch.Generator().manual_seed(3)
+    for _ in range(80):
+        rival.update(_judged(generator))
+    assert rival.accuracy > 0.7
+
+
+def test_its_weight_waits_grows_and_stops(rival: Adversary) -> None:
+    weights = []
+    for rival.step in (0, module.WARM_UP, module.WARM_UP + module.RAMP // 2, 10**6):
+        weights.append(rival.weight)
+    assert weights == pytest.approx([0, 0, module.MOST / 2, module.MOST])
+
+
+@pytest.mark.parametrize("step", [0, 10**6])
+def test_the_loss_pulls_a_picture_to_the_real_one(rival: Adversary, step: int) -> None:
+    rival.step = step
+    judged = _judged(torch.Generator().manual_seed(4))
+    rival.loss(judged).backward()
+    gradient = judged.x_hat.grad
+    assert gradient is not None
+    assert float((gradient * (judged.x - judged.x_hat.detach())).sum()) < 0
+    same = Judged(judged.x.clone(), judged.x, judged.x_in)
+    if step == 0:
+        assert float(rival.loss(same)) < 0.01
+    assert float(rival.loss(same)) < float(rival.loss(judged))
+
+
+def test_a_checkpoint_brings_it_back(rival: Adversary) -> None:
+    rival.update(_judged(torch.Generator().manual_seed(5)))
+    other = Adversary(rival.backbone, torch.device("cpu"), seed=1)
+    other.load(rival.state())
+    assert other.step == 1
+    for one, two in zip(rival.discriminator.parameters(), other.discriminator.parameters(), strict=True):
+        assert torch.equal(one, two)
