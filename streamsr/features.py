@@ -40,6 +40,8 @@ class _Fire(nn.Module):
 class SqueezeNet(nn.Module):
     """Pictures (B, 3, H, W) RGB in [-1, 1], sides at least 32 -> features at TAPS."""
 
+    mean: Tensor
+
     def __init__(self) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(3, 64, 3, stride=2)

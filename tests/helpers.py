@@ -321,3 +321,16 @@ def nothing_left() -> Iterator[None]:
     yield
     assert asyncio.all_tasks() <= tasks
     assert owned_threads() == set()
+
+
+def write_squeezenet(data: Path) -> None:
+    """With weights of its layout, random."""
+    (data / "peers").mkdir(exist_ok=True)
+    import torch
+    from safetensors.torch import save_file
+
+    from streamsr.features import SqueezeNet
+
+    torch.manual_seed(0)
+    tensors = {name: value.half() for name, value in SqueezeNet().state_dict().items()}
+    save_file(tensors, data / "peers" / "squeezenet11_fp16.safetensors")

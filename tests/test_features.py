@@ -1,21 +1,18 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
+import skimage.data
 import torch
+from helpers import write_squeezenet
 from safetensors.torch import save_file
 
 from streamsr.errors import ConfigError
-from streamsr.features import TAPS, SqueezeNet, feature_distance, load_squeezenet
-
-
-def write_squeezenet(data: Path) -> None:
-    """With weights of its layout, random."""
-    (data / "peers").mkdir(exist_ok=True)
-    torch.manual_seed(0)
-    tensors = {name: value.half() for name, value in SqueezeNet().state_dict().items()}
-    save_file(tensors, data / "peers" / "squeezenet11_fp16.safetensors")
+from streamsr.features import TAPS, feature_distance, load_squeezenet
 
 
 def test_features_have_their_depths_and_tell_pictures_apart(tmp_path: Path) -> None:
@@ -44,12 +41,8 @@ def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.data
-def test_a_real_blur_is_further_away_than_a_shade(data_folder: Path) -> None:
-    import cv2
-    import numpy as np
-    import skimage.data
-
-    network = load_squeezenet(data_folder)
+def test_a_real_blur_is_further_away_than_a_shade() -> None:
+    network = load_squeezenet(Path(os.environ["STREAMSR_DATA"]))
     face = np.ascontiguousarray(skimage.data.astronaut()[:256, 96:352])
     pictures = [face, cv2.GaussianBlur(face, (0, 0), 3), np.clip(face * 0.97, 0, 255).astype(np.uint8)]
     x = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float() / 127.5 - 1

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 import skimage.data
-from test_features import write_squeezenet
+from helpers import write_squeezenet
 
 from streamsr.errors import ConfigError
 from streamsr.model.weights import load_weights

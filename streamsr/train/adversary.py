@@ -97,7 +97,7 @@ class Adversary:
 
     def loss(self, judged: Judged) -> Tensor:
         """Feature distance, feature matching, Haar bands, structure, spectrum, and the adversarial term."""
-        x_hat, x, x_in = judged
+        x_hat, x = judged.x_hat, judged.x
         taps_hat = self.backbone(x_hat)
         with torch.no_grad():
             taps = self.backbone(x)

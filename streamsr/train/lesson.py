@@ -23,7 +23,8 @@ _PAST_NOISE = 0.03  # of a true past: none that the network makes is as clean
 
 
 class Visit(NamedTuple):
-    """x_hat, x and x_in (B, 3, H, W) in [-1, 1]; where (1, 1, H, W): what a px counts; weight (B,): a face."""
+    """x_hat, x and x_in (B, 3, H, W) in [-1, 1]; what a px counts, where (1, 1, H, W), and a face,
+    weight (B,)."""
 
     x_hat: Tensor
     x: Tensor
