@@ -25,6 +25,7 @@ __all__ = [
     "Guide",
     "Reading",
     "haar_stack",
+    "luma_of",
     "start_time",
     "template_mask",
     "true_reading",
@@ -165,7 +166,7 @@ class Guide(nn.Module):
     ) -> tuple[Reading, Tensor]:
         """The reading, and (B,) the energy a pixel of the six high bands that x_in has."""
         x_in = x_in.float()
-        luma = _luma(x_in)  # (B, 1, S, S)
+        luma = luma_of(x_in)  # (B, 1, S, S)
         grid = haar_stack(luma) * _BAND_GAIN.to(luma.device)
         chroma = F.avg_pool2d(x_in[:, ::2] - luma, 4)  # (B, 2, S/4, S/4)
         with torch.no_grad():
@@ -186,7 +187,8 @@ class Guide(nn.Module):
 _BAND_GAIN = torch.tensor([8.0] * 12 + [4.0] * 3 + [0.25]).view(1, 16, 1, 1)
 
 
-def _luma(x: Tensor) -> Tensor:
+def luma_of(x: Tensor) -> Tensor:
+    """(B, 1, H, W) BT.601 luma of (B, 3, H, W)."""
     return 0.299 * x[:, :1] + 0.587 * x[:, 1:2] + 0.114 * x[:, 2:]
 
 

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..features import TAPS, SqueezeNet, feature_distance
-from ..model.guide import haar_stack
+from ..model.guide import haar_stack, luma_of
 
 __all__ = ["Adversary", "Judged"]
 
@@ -166,8 +166,7 @@ def _by_band(sixteen: Tensor) -> Tensor:
 
 def _structure(x_hat: Tensor, x: Tensor, scales: int = 3) -> Tensor:
     """Mean contrast-structure term of SSIM on luma over scales (11-px Gaussian, sigma 1.5)."""
-    weights = torch.tensor([0.299, 0.587, 0.114], device=x.device).view(1, 3, 1, 1)
-    a, b = ((v * weights).sum(1, keepdim=True) for v in (x_hat, x))
+    a, b = luma_of(x_hat), luma_of(x)
     at = torch.arange(11, device=x.device) - 5.0
     line = (-(at.square()) / (2 * 1.5**2)).exp()
     line = line / line.sum()

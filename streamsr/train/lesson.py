@@ -97,7 +97,6 @@ class Lesson:
             generator,
         )
 
-    @torch.no_grad()
     def deployed(self, network: Network, noise: Tensor, *, recurrent: bool) -> Tensor:
         """The output for the last frame (B, 3, S, S), one step a frame; recurrent: after those before it."""
         pictures = (self.x_in, self.y, self.flow, self.valid)

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..model.guide import QP_SCALE, Reading, template_mask
+from ..model.guide import QP_SCALE, Reading, luma_of, template_mask
 
 __all__ = [
     "charbonnier",
@@ -20,8 +20,6 @@ __all__ = [
     "trajectory_weight",
 ]
 
-LUMA = (0.299, 0.587, 0.114)  # BT.601
-
 
 def restoring_loss(x_hat: Tensor, x: Tensor, where: Tensor, weight: Tensor) -> Tensor:
     """Charbonnier on RGB and on luma, mean over ``where`` (1, 1, H, W), samples weighed by ``weight`` (B,).
@@ -29,8 +27,7 @@ def restoring_loss(x_hat: Tensor, x: Tensor, where: Tensor, weight: Tensor) -> T
     The eye resolves luma; and coded chroma, of which little is left to restore, would else drown it.
     """
     error = x_hat - x
-    luma = (error * torch.tensor(LUMA, device=x.device).view(1, 3, 1, 1)).sum(1, keepdim=True)
-    each = charbonnier(error).mean(1, keepdim=True) + charbonnier(luma)
+    each = charbonnier(error).mean(1, keepdim=True) + charbonnier(luma_of(error))
     return ((each * where).mean((1, 2, 3)) / where.mean() * weight).mean()
 
 
