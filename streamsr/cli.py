@@ -217,13 +217,15 @@ def doctor(
 @app.command()
 def train(
     stage: Annotated[
-        Literal["g", "a", "b", "c", "d"],
+        Literal["g", "a", "b", "c", "d", "e"],
         typer.Argument(
-            help="g: the guide alone; a: crops; b: whole faces; c: clips, with a memory; d: adversarial."
+            help="g: the guide alone; a: crops; b: whole faces; c: clips, with a memory; d: adversarial; "
+            "e: adversarial, longer clips."
         ),
     ],
     data: Annotated[
-        Path, typer.Option(metavar="DIR", help="Holds faces.csv, faces/, for c motion/, for d peers/.")
+        Path,
+        typer.Option(metavar="DIR", help="Holds faces.csv, faces/; from c on motion/, from d peers/."),
     ],
     out: Annotated[
         Path, typer.Option(metavar="DIR", help="Checkpoint, log and weights; resumed if it has one.")
@@ -234,7 +236,7 @@ def train(
         typer.Option(
             metavar="MIN",
             help="Of this stage, over all resumptions.",
-            show_default="g: 5, a: 15, b: 120, c: 120, d: 60",
+            show_default="g: 5, a: 15, b and c: 120, d and e: 60",
         ),
     ] = None,
     begin: Annotated[Path | None, typer.Option(metavar="FILE", help="Weights to begin from.")] = None,

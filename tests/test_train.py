@@ -105,7 +105,7 @@ def data(tmp_path: Path, face: np.ndarray) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("stage", ["g", "a", "b", "c", "d"])
+@pytest.mark.parametrize("stage", ["g", "a", "b", "c", "d", "e"])
 def test_a_run_trains_and_resumes(
     data: Path,
     tmp_path: Path,
@@ -124,7 +124,7 @@ def test_a_run_trains_and_resumes(
     assert {row["size"] for row in first if "size" in row} == {256, 512}
     loaded = load_weights(out / "streamsr-tiny.safetensors")
     assert loaded.description.stage == stage
-    assert loaded.description.recurrent == (stage == "c")
+    assert loaded.description.recurrent == (stage in "cde")
     train(stage, minutes=0.12, **common)  # type: ignore[arg-type]
     assert f"resuming stage {stage} at step {steps[-1]}" in capsys.readouterr().out
     rows = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
@@ -136,7 +136,7 @@ def test_a_run_trains_and_resumes(
 def test_bad_training_options_are_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"--data must hold faces\.csv"):
         train("a", data=tmp_path, out=tmp_path / "run", preset="tiny", device="cpu", minutes=0.01)
-    with pytest.raises(ConfigError, match="stage must be one of g, a, b, c, d"):
+    with pytest.raises(ConfigError, match="stage must be one of g, a, b, c, d, e"):
         train("z", data=tmp_path, out=tmp_path / "run")
     with pytest.raises(ConfigError, match="minutes must be above 0"):
         train("a", data=tmp_path, out=tmp_path / "run", minutes=0)

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from streamsr.train.losses import charbonnier, face_weight, psnr, restoring_loss
+from streamsr.train.losses import charbonnier, face_weight, psnr, restoring_loss, steadiness_loss
 
 CPU = torch.device("cpu")
 
@@ -43,3 +43,12 @@ def test_samples_are_weighed() -> None:
 
 def test_psnr_of_a_tenth() -> None:
     assert psnr(0.01) == pytest.approx(20)
+
+
+def test_steadiness_counts_what_changes_where_the_motion_fits() -> None:
+    change, fits = torch.zeros(1, 3, 16, 16), torch.zeros(1, 1, 16, 16)
+    change[..., :8] = 0.2
+    fits[..., 8:] = 1
+    assert steadiness_loss(change, fits, torch.ones(1)) == 0
+    assert steadiness_loss(change, 1 - fits, torch.ones(1)) == pytest.approx(0.2, rel=0.02)
+    assert steadiness_loss(change, torch.zeros_like(fits), torch.ones(1)) == 0

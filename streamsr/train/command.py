@@ -7,11 +7,10 @@ from pathlib import Path
 from ..errors import ConfigError
 from ..model.network import PRESETS
 from ..model.restorer import choose_device
-from .run import STAGES, Run, train_stage
+from .recipe import STAGES
+from .run import Run, train_stage
 
 __all__ = ["train"]
-
-MINUTES = {"g": 5.0, "a": 15.0, "b": 120.0, "c": 120.0, "d": 60.0}
 
 
 def train(
@@ -35,7 +34,7 @@ def train(
         raise ConfigError(f"stage must be one of {', '.join(STAGES)}, got {stage}")
     if preset not in PRESETS:
         raise ConfigError(f"preset must be one of {', '.join(PRESETS)}, got {preset}")
-    minutes = MINUTES[stage] if minutes is None else minutes
+    minutes = STAGES[stage].minutes if minutes is None else minutes
     if not minutes > 0:
         raise ConfigError(f"minutes must be above 0, got {minutes}")
     run = Run(out, preset, choose_device(device), begin)

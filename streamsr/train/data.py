@@ -33,8 +33,6 @@ __all__ = [
     "degrade_clips",
     "degrade_stills",
     "make_batch",
-    "stack_pictures",
-    "stack_samples",
 ]
 
 CODED_FRAMES = 2  # of which the last is used: its quality is that of a P frame
@@ -59,6 +57,11 @@ class Batch:
     flow: torch.Tensor
     valid: torch.Tensor
     kinds: list[str]
+
+    def part(self, begin: int, end: int) -> Batch:
+        """Faces ``begin`` to ``end`` of it."""
+        cut = {k: v[begin:end] for k, v in self.__dict__.items() if k != "size"}
+        return Batch(self.size, **cut)
 
 
 class FacePack:
@@ -226,11 +229,11 @@ class _Stream(IterableDataset[Batch]):
 def make_batch(clips: list[list[np.ndarray]], samples: list[list[Sample]], hows: list[Degradation]) -> Batch:
     """Of clean clips of one size, what the network sees of them, and how they were degraded."""
     count, finder = len(clips), MotionFinder()
-    x_in, y, camera, coding = (_by_face(v, count) for v in stack_samples(list(chain.from_iterable(samples))))
+    x_in, y, camera, coding = (_by_face(v, count) for v in _stack_samples(list(chain.from_iterable(samples))))
     motions = [[finder.find(a.crop.x_in, b.crop.x_in) for a, b in pairwise(clip)] for clip in samples]
     return Batch(
         size=clips[0][0].shape[0],
-        x=_by_face(stack_pictures(list(chain.from_iterable(clips))), count),
+        x=_by_face(_stack_pictures(list(chain.from_iterable(clips))), count),
         x_in=x_in,
         y=y,
         camera=camera,
@@ -265,18 +268,18 @@ def _shared_codecs(hows: list[Degradation], rng: np.random.Generator, most: int)
     return [replace(h, coded=choices[rng.integers(len(choices))]) if h.coded else h for h in hows]
 
 
-def stack_pictures(images: list[np.ndarray]) -> torch.Tensor:
+def _stack_pictures(images: list[np.ndarray]) -> torch.Tensor:
     """(B, 3, H, W) uint8 of (H, W, 3)."""
     return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).contiguous()
 
 
-def stack_samples(samples: list[Sample]) -> tuple[torch.Tensor, ...]:
+def _stack_samples(samples: list[Sample]) -> tuple[torch.Tensor, ...]:
     """x_in and y as pictures, camera (B, 2, 3) and coding (B, STATISTICS) float32."""
     crops = [sample.crop for sample in samples]
     rows = [np.stack([crop.camera for crop in crops]), np.stack([sample.coding for sample in samples])]
     return (
-        stack_pictures([crop.x_in for crop in crops]),
-        stack_pictures([crop.y for crop in crops]),
+        _stack_pictures([crop.x_in for crop in crops]),
+        _stack_pictures([crop.y for crop in crops]),
         *(torch.from_numpy(row).float() for row in rows),
     )
 

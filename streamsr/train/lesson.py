@@ -2,38 +2,71 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ..model.guide import Guide, Reading, start_time, template_mask, true_reading
 from ..model.network import Condition, Memory, Network, log_native
-from ..model.recurrence import Past, recall
+from ..model.recurrence import Past, recall, warp
 from ..model.sampler import start, state
 from .data import Batch
-from .losses import decibel_weight, face_weight, guide_loss, restoring_loss, trajectory_weight
+from .losses import (
+    decibel_weight,
+    face_weight,
+    guide_loss,
+    restoring_loss,
+    steadiness_loss,
+    trajectory_weight,
+)
 
-__all__ = ["CROP_TOKENS", "CROP_VISITS", "Lesson", "Visit"]
+__all__ = ["CROP_TOKENS", "CROP_VISITS", "Before", "Lesson", "Visit", "unit"]
 
 CROP_TOKENS, CROP_VISITS = 8, 4
 ALONE, TAUGHT = 0.2, 0.3  # of clips: the last frame comes without a past, or with a true one
 _PAST_NOISE = 0.03  # of a true past: none that the network makes is as clean
 
 
+class Before(NamedTuple):
+    """The frame before, moved to where this one's is: x_hat and x (B, 3, H, W), fits (B, 1, H, W)."""
+
+    x_hat: Tensor
+    x: Tensor
+    fits: Tensor
+
+
 class Visit(NamedTuple):
     """x_hat, x and x_in (B, 3, H, W) in [-1, 1]; what a px counts, where (1, 1, H, W), and a face,
-    weight (B,)."""
+    weight (B,). before: None for a frame without a past of the network's own."""
 
     x_hat: Tensor
     x: Tensor
     x_in: Tensor
     where: Tensor
     weight: Tensor
+    before: Before | None
 
-    def loss(self) -> Tensor:
-        return restoring_loss(self.x_hat, self.x, self.where, self.weight)
+    def loss(self, steady: float = 0.0) -> Tensor:
+        """steady: weight of the change of the error from frame to frame."""
+        loss = restoring_loss(self.x_hat, self.x, self.where, self.weight)
+        if steady > 0 and self.before is not None:
+            change = (self.x_hat - self.x) - (self.before.x_hat - self.before.x)
+            loss = loss + steady * steadiness_loss(change, self.before.fits * self.where, self.weight)
+        return loss
+
+
+class _Clip(NamedTuple):
+    """Of T frames, uint8: x, x_in (B, T, 3, H, W), y (B, T, 3, H/4, W/4); float32: flow, valid
+    (B, T - 1, ...), where (1, 1, H, W)."""
+
+    x: Tensor
+    x_in: Tensor
+    y: Tensor
+    flow: Tensor
+    valid: Tensor
+    where: Tensor
 
 
 class Lesson:
@@ -45,23 +78,23 @@ class Lesson:
 
     def __init__(self, guide: Guide, batch: Batch, device: torch.device, *, cropped: bool) -> None:
         self.size, self.cropped, self.visits = batch.size, cropped, CROP_VISITS if cropped else 1
-        self.frames = batch.x.shape[1]
-        self.x, self.x_in, self.y = (v.to(device) for v in (batch.x, batch.x_in, batch.y))
-        self.flow, self.valid = batch.flow.to(device), batch.valid.to(device)
-        self.camera, coding = batch.camera.to(device), batch.coding.to(device)
+        self.device, self.frames = device, batch.x.shape[1]
+        maps = (batch.x, batch.x_in, batch.y, batch.flow, batch.valid)
+        self._clip = _Clip(*(v.to(device) for v in maps), face_weight(self.size, device))
+        self._camera, coding = batch.camera.to(device), batch.coding.to(device)
         mask = template_mask(self.size // 4, device)
-        x, x_in, y = (_unit(v.flatten(0, 1)) for v in (self.x, self.x_in, self.y))
+        x, x_in, y = (unit(v.flatten(0, 1)) for v in self._clip[:3])
         quantiser = batch.quantiser.to(device).repeat_interleave(self.frames)
         with torch.no_grad():
             true = true_reading(x, x_in, y, mask, quantiser)
         with torch.autocast(device.type, torch.bfloat16):
-            found = guide(x_in, log_native(self.camera.flatten(0, 1)), coding.flatten(0, 1), mask)
+            found = guide(x_in, log_native(self._camera.flatten(0, 1)), coding.flatten(0, 1), mask)
         self.guiding = guide_loss(found, true)
-        self._true, self._found = (self._by_frame(reading) for reading in (true, found))
+        self.true, self.found = (self._by_frame(reading) for reading in (true, found))
 
     def take_guiding(self) -> Tensor:
         """The guide's loss on the first visit, then zero."""
-        guiding, self.guiding = self.guiding, torch.zeros((), device=self.x.device)
+        guiding, self.guiding = self.guiding, torch.zeros((), device=self.device)
         return guiding
 
     def visit(self, network: Network, end_share: float, generator: torch.Generator) -> Visit:
@@ -70,60 +103,48 @@ class Lesson:
         end_share: of samples, that start at tau = 1, the state a one-step run visits.
         """
         self.visits -= 1
-        pictures, window = [self.x, self.x_in, self.y, self.flow, self.valid], (0, 0)
-        pictures.append(face_weight(self.size, self.x.device))
+        clip, window = self._clip, (0, 0)
         if self.cropped:
-            pictures, window = _window(pictures, generator)
-        x, x_in, y, flow, valid, where = pictures
+            clip, window = _window(clip, generator)
         draw = float(torch.rand((), generator=generator))
-        noise = torch.randn(x_in[:, 0].shape, generator=generator).to(x.device)  # one for all frames
+        noise = torch.randn(clip.x_in[:, 0].shape, generator=generator).to(self.device)  # for all frames
         last = self.frames - 1
-        past = None
-        if draw >= ALONE:
-            past = self._rolled_out(network, (x_in, y, flow, valid), last, noise, window)
-        memory = None
+        past = None if draw < ALONE else self._rolled_out(network, clip, noise, window, range(last))
+        before, memory = None, None
         if past is not None:
+            flow, valid, true = clip.flow[:, last - 1], clip.valid[:, last - 1], unit(clip.x[:, last - 1])
             if draw < ALONE + TAUGHT:
-                true = _unit(x[:, last - 1])
                 past = past._replace(picture=true + _PAST_NOISE * torch.randn_like(true))
-            memory = recall(past, _unit(y[:, last]), flow[:, last - 1], valid[:, last - 1])
-        return self._taught(
-            network,
-            (_unit(x[:, last]), _unit(x_in[:, last]), _unit(y[:, last]), where),
-            noise,
-            memory,
-            window,
-            end_share,
-            generator,
-        )
+            memory = recall(past, unit(clip.y[:, last]), flow, valid)
+            if draw >= ALONE + TAUGHT:
+                fits = F.interpolate(memory.mask, scale_factor=4, mode="nearest")
+                before = Before(memory.picture, warp(true, flow), fits)
+        x, x_in, y = (unit(v[:, last]) for v in clip[:3])
+        x_hat, weight = self._taught(network, (x, x_in, y), noise, memory, window, end_share, generator)
+        return Visit(x_hat, x, x_in, clip.where, weight, before)
 
     def deployed(self, network: Network, noise: Tensor, *, recurrent: bool) -> Tensor:
         """The output for the last frame (B, 3, S, S), one step a frame; recurrent: after those before it."""
-        pictures = (self.x_in, self.y, self.flow, self.valid)
-        if not recurrent:
-            pictures = (self.x_in[:, -1:], self.y[:, -1:], self.flow[:, :0], self.valid[:, :0])
-        begin = self.frames - pictures[0].shape[1]
-        past = self._rolled_out(network, pictures, pictures[0].shape[1], noise, (0, 0), begin)
+        frames = range(self.frames) if recurrent else range(self.frames - 1, self.frames)
+        past = self._rolled_out(network, self._clip, noise, (0, 0), frames)
         assert past is not None, "at least one frame"
         return past.picture
 
+    def last_frame(self) -> tuple[Tensor, Tensor]:
+        """x and x_in (B, 3, S, S) in [-1, 1] of it."""
+        return unit(self._clip.x[:, -1]), unit(self._clip.x_in[:, -1])
+
     def _rolled_out(
-        self,
-        network: Network,
-        pictures: tuple[Tensor, ...],
-        count: int,
-        noise: Tensor,
-        window: tuple[int, int],
-        begin: int = 0,
+        self, network: Network, clip: _Clip, noise: Tensor, window: tuple[int, int], frames: range
     ) -> Past | None:
-        """What ``count`` frames leave behind; the first of ``pictures`` is frame ``begin`` of the lesson."""
-        x_in, y, flow, valid = pictures
+        """What ``frames``, one after another, leave behind; None if there are none."""
         past: Past | None = None
         with torch.no_grad():
-            for k in range(count):
-                seen = _unit(y[:, k])
-                memory = None if past is None else recall(past, seen, flow[:, k - 1], valid[:, k - 1])
-                past = self._deployed(network, begin + k, _unit(x_in[:, k]), seen, noise, memory, window)
+            for k in frames:
+                x_in, y, memory = unit(clip.x_in[:, k]), unit(clip.y[:, k]), None
+                if past is not None:
+                    memory = recall(past, y, clip.flow[:, k - 1], clip.valid[:, k - 1])
+                past = self._deployed(network, k, x_in, y, noise, memory, window)
         return past
 
     def _deployed(
@@ -137,40 +158,41 @@ class Lesson:
         window: tuple[int, int],
     ) -> Past:
         """What frame ``k`` leaves behind: one step from the guide's own t0."""
-        t0 = self._found[k].t0
-        told = Condition(t0, t0, self._found[k].condition(), self.camera[:, k], torch.ones_like(t0))
-        with torch.autocast(x_in.device.type, torch.bfloat16):
+        t0 = self.found[k].t0
+        told = Condition(t0, t0, self.found[k].condition(), self._camera[:, k], torch.ones_like(t0))
+        with torch.autocast(self.device.type, torch.bfloat16):
             predicted = network(start(x_in, t0, noise), x_in, y, told, memory, size=self.size, window=window)
         return Past(x_in + predicted.residual, y, predicted.features.float())
 
     def _taught(
         self,
         network: Network,
-        pictures: tuple[Tensor, Tensor, Tensor, Tensor],
+        pictures: tuple[Tensor, Tensor, Tensor],
         noise: Tensor,
         memory: Memory | None,
         window: tuple[int, int],
         end_share: float,
         generator: torch.Generator,
-    ) -> Visit:
-        x, x_in, y, where = pictures
-        b, device, true, found = len(x), x.device, self._true[-1], self._found[-1]
+    ) -> tuple[Tensor, Tensor]:
+        """x_hat of the last frame (B, 3, H, W), and what each face counts (B,)."""
+        x, x_in, y = pictures
+        b, true, found = len(x), self.true[-1], self.found[-1]
         t0 = _draw_t0(true.t0, found.t0, generator)
-        inside = _uniform(b, generator, device) >= end_share
-        tau = torch.where(inside, _uniform(b, generator, device), torch.ones(b, device=device))
+        inside = _uniform(b, generator, self.device) >= end_share
+        tau = torch.where(inside, _uniform(b, generator, self.device), torch.ones(b, device=self.device))
         x_t, t = state(x, start(x_in, t0, noise), tau), tau * t0
         weight = torch.where(inside, trajectory_weight(t), torch.ones_like(t)) * decibel_weight(true.sigma)
-        told = Condition(t, t0, found.condition(), self.camera[:, -1], torch.ones_like(t))
-        with torch.autocast(device.type, torch.bfloat16):
+        told = Condition(t, t0, found.condition(), self._camera[:, -1], torch.ones_like(t))
+        with torch.autocast(self.device.type, torch.bfloat16):
             predicted = network(x_t, x_in, y, told, memory, size=self.size, window=window)
-        return Visit(x_in + predicted.residual.float(), x, x_in, where, weight)
+        return x_in + predicted.residual.float(), weight
 
     def _by_frame(self, reading: Reading) -> list[Reading]:
         parts = [value.detach().unflatten(0, (-1, self.frames)) for value in reading]
         return [Reading(*(value[:, k] for value in parts)) for k in range(self.frames)]
 
 
-def _unit(picture: Tensor) -> Tensor:
+def unit(picture: Tensor) -> Tensor:
     """uint8 -> [-1, 1] float32, channels last."""
     return picture.contiguous(memory_format=torch.channels_last).float().div_(127.5).sub_(1)
 
@@ -185,7 +207,7 @@ def _draw_t0(true: Tensor, guided: Tensor, generator: torch.Generator) -> Tensor
     return t0.clamp(float(start_time(torch.tensor(1e-3))), 0.98)
 
 
-def _window(pictures: Sequence[Tensor], generator: torch.Generator) -> tuple[list[Tensor], tuple[int, int]]:
+def _window(pictures: _Clip, generator: torch.Generator) -> tuple[_Clip, tuple[int, int]]:
     """The same CROP_TOKENS x CROP_TOKENS out of 16 x 16 tokens of every picture, and its corner."""
     top, left = (int(torch.randint(0, 17 - CROP_TOKENS, (1,), generator=generator)) for _ in range(2))
     windows = []
@@ -193,7 +215,7 @@ def _window(pictures: Sequence[Tensor], generator: torch.Generator) -> tuple[lis
         px = picture.shape[-1] // 16
         rows = slice(top * px, (top + CROP_TOKENS) * px)
         windows.append(picture[..., rows, left * px : (left + CROP_TOKENS) * px])
-    return windows, (top, left)
+    return _Clip(*windows), (top, left)
 
 
 def _uniform(b: int, generator: torch.Generator, device: torch.device) -> Tensor:

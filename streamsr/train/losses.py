@@ -17,6 +17,7 @@ __all__ = [
     "guide_loss",
     "psnr",
     "restoring_loss",
+    "steadiness_loss",
     "trajectory_weight",
 ]
 
@@ -29,6 +30,16 @@ def restoring_loss(x_hat: Tensor, x: Tensor, where: Tensor, weight: Tensor) -> T
     error = x_hat - x
     each = charbonnier(error).mean(1, keepdim=True) + charbonnier(luma_of(error))
     return ((each * where).mean((1, 2, 3)) / where.mean() * weight).mean()
+
+
+def steadiness_loss(change: Tensor, where: Tensor, weight: Tensor) -> Tensor:
+    """Charbonnier on luma of ``change`` (B, 3, H, W), that of the error since the frame before.
+
+    The warp loss of DGAF-VSR asks the output to stay as it was; what the truth itself changes, and what
+    the motion got wrong, is not counted against it here. where (B, 1, H, W); weight (B,).
+    """
+    each = (charbonnier(luma_of(change)) * where).sum((1, 2, 3)) / where.sum((1, 2, 3)).clamp_min(1.0)
+    return (each * weight).mean()
 
 
 def charbonnier(error: Tensor, eps: float = 2e-3) -> Tensor:

@@ -1,4 +1,4 @@
-"""A training run: state, checkpoints, schedule. Stages: G guide, A and B stills, C clips, D adversarial."""
+"""A training run: state, checkpoints, schedule."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import copy
 import json
 import math
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from statistics import fmean
 
@@ -21,9 +21,10 @@ from ..model.weights import Description, load_weights, save_weights
 from .adversary import Adversary, Judged
 from .data import batches
 from .lesson import Lesson
+from .recipe import Stage
 from .validate import CONDITIONS, ClipSet, ValidationSet, clip_set, validation_set
 
-__all__ = ["STAGES", "Run", "Stage", "train_stage"]
+__all__ = ["Run", "train_stage"]
 
 CHECKPOINT_S = 120
 LOG_STEPS = 100
@@ -31,38 +32,6 @@ WARMUP_STEPS = 200
 GUIDE_WEIGHT = 0.02
 # starts at zero, and has to specialise: learns faster
 CONDITIONED = ("direct.", "film.", "gather.", "phase.", "memory.", "gain.")
-
-
-@dataclass(frozen=True)
-class Stage:
-    """plan: (S, batch, weight). crop_share: batches of which CROP_VISITS windows of CROP_TOKENS tokens a
-    side are trained on, one after another; of the others, whole faces.
-
-    A window costs a quarter and teaches the convolutions as much; the whole face is what attention will
-    see. end_share: samples at tau = 1, the state a one-step run visits. guide_only: the network rests.
-    workers: processes that degrade. frames: of a clip; with more than one the cache is trained.
-    adversarial: against a discriminator, on features of SqueezeNet.
-    """
-
-    name: str
-    plan: tuple[tuple[int, int, float], ...]
-    lr: float
-    crop_share: float
-    end_share: float
-    ema: float
-    guide_only: bool = False
-    workers: int = 1
-    frames: int = 1
-    adversarial: bool = False
-
-
-STAGES = {
-    "g": Stage("g", ((256, 16, 0.6), (512, 8, 0.4)), 1e-3, 0.0, 1.0, 0.99, guide_only=True, workers=2),
-    "a": Stage("a", ((256, 8, 0.3), (512, 8, 0.7)), 8e-4, 1.0, 1.0, 0.999),
-    "b": Stage("b", ((256, 8, 0.2), (512, 8, 0.8)), 5e-4, 0.75, 0.85, 0.999),
-    "c": Stage("c", ((256, 4, 0.25), (512, 4, 0.75)), 3e-4, 0.9, 0.9, 0.999, workers=2, frames=3),
-    "d": Stage("d", ((256, 4, 0.25), (512, 4, 0.75)), 5e-5, 0.9, 1.0, 0.999, workers=2, adversarial=True),
-}
 
 
 class Run:
@@ -204,7 +173,7 @@ def train_stage(
         loss = GUIDE_WEIGHT * lesson.take_guiding()
         if not stage.guide_only:
             visit = lesson.visit(run.network, stage.end_share, generator)
-            restoring = visit.loss()
+            restoring = visit.loss(stage.steady)
             losses.append(float(restoring.detach()))
             loss = loss + restoring
             if run.adversary is not None:

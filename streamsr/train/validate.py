@@ -13,11 +13,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..model.guide import Guide, template_mask, true_reading
-from ..model.network import Condition, Network, log_native
-from ..model.sampler import start
+from ..model.guide import Guide, template_mask
+from ..model.network import Network
 from .clips import animate, load_trajectories
-from .data import Batch, FacePack, degrade_clips, degrade_stills, make_batch, stack_pictures, stack_samples
+from .data import Batch, FacePack, degrade_clips, degrade_stills, make_batch
 from .degrade import Degradation
 from .lesson import Lesson
 from .losses import psnr
@@ -39,10 +38,10 @@ class Score:
 
 @dataclass(frozen=True)
 class ValidationSet:
-    """name -> (x, x_in, y) uint8, camera (N, 2, 3) and coding (N, STATISTICS), all of one size."""
+    """name -> a batch of stills, of one size."""
 
     size: int
-    conditions: Mapping[str, tuple[torch.Tensor, ...]]
+    conditions: Mapping[str, Batch]
 
     @torch.inference_mode()
     def score(self, network: Network, guide: Guide, device: torch.device, batch: int = 4) -> dict[str, Score]:
@@ -50,22 +49,13 @@ class ValidationSet:
         mask = template_mask(self.size // 4, device)
         fine = template_mask(self.size, device)[0, 0]
         scores = {}
-        for name, (x8, x_in8, y8, cameras, codings) in self.conditions.items():
+        for name, stills in self.conditions.items():
             before, after, block, gap = [], [], [], []
-            for i in range(0, len(x8), batch):
-                x, x_in, y = (_unit(v[i : i + batch], device) for v in (x8, x_in8, y8))
-                camera = cameras[i : i + batch].to(device)
-                coding = codings[i : i + batch].to(device)
-                reading = guide(x_in, log_native(camera), coding, mask)
-                generator = torch.Generator(device).manual_seed(i)
-                x_s = start(x_in, reading.t0, torch.randn(x_in.shape, generator=generator, device=device))
-                level = torch.ones_like(reading.t0)
-                told = Condition(reading.t0, reading.t0, reading.condition(), camera, level)
-                with torch.autocast(device.type, torch.bfloat16):
-                    residual = network(x_s, x_in, y, told, size=self.size).residual
-                x_hat = x_in + residual
-                true = true_reading(x, x_in, y, mask, reading.quantiser)
-                gap.append((reading.t0 / true.t0).log().abs().mean().item())
+            for i in range(0, len(stills.x), batch):
+                lesson = Lesson(guide, stills.part(i, i + batch), device, cropped=False)
+                x, x_in = lesson.last_frame()
+                x_hat = lesson.deployed(network, _noise(x_in, i), recurrent=False)
+                gap.append((lesson.found[0].t0 / lesson.true[0].t0).log().abs().mean().item())
                 block.append(_block_rms(x_hat - x, mask))
                 before += _psnr_y(x_in, x, fine)
                 after += _psnr_y(x_hat, x, fine)
@@ -75,7 +65,7 @@ class ValidationSet:
 
 
 def validation_set(data: Path, cache: Path, size: int, count: int) -> ValidationSet:
-    """The first ``count`` validation faces of ``size`` px in each condition."""
+    """``count`` validation faces of ``size`` px, evenly chosen, in each condition."""
     pack = FacePack(data, cache, "val", size)
     keep = np.linspace(0, len(pack.images) - 1, min(count, len(pack.images))).astype(int)
     faces = [np.ascontiguousarray(pack.images[i]) for i in keep]
@@ -83,8 +73,8 @@ def validation_set(data: Path, cache: Path, size: int, count: int) -> Validation
     for name, (reduce, coded) in CONDITIONS.items():
         how = _plain(size / reduce, coded)
         rng = np.random.default_rng(7)
-        samples = [degrade_stills([face], [how], rng)[0] for face in faces]
-        conditions[name] = (stack_pictures(faces), *stack_samples(samples))
+        samples = [degrade_stills([face], [how], rng) for face in faces]
+        conditions[name] = make_batch([[face] for face in faces], samples, [how] * len(faces))
     return ValidationSet(size, conditions)
 
 
@@ -101,9 +91,8 @@ class ClipSet:
         scores = {}
         for name, batch in self.conditions.items():
             lesson = Lesson(guide, batch, device, cropped=False)
-            generator = torch.Generator(device).manual_seed(0)
-            noise = torch.randn(batch.x_in[:, 0].shape, generator=generator, device=device)
-            x, x_in = (_unit(v[:, -1], device) for v in (batch.x, batch.x_in))
+            x, x_in = lesson.last_frame()
+            noise = _noise(x_in, 0)
             bicubic = np.mean(_psnr_y(x_in, x, fine))
             outputs = [lesson.deployed(network, noise, recurrent=recurrent) for recurrent in (False, True)]
             alone, after = (float(np.mean(_psnr_y(out, x, fine)) - bicubic) for out in outputs)
@@ -147,8 +136,9 @@ def _plain(native: float, coded: tuple[str, int] | None) -> Degradation:
     )
 
 
-def _unit(picture: torch.Tensor, device: torch.device) -> torch.Tensor:
-    return picture.to(device).float() / 127.5 - 1
+def _noise(like: torch.Tensor, seed: int) -> torch.Tensor:
+    generator = torch.Generator(like.device).manual_seed(seed)
+    return torch.randn(like.shape, generator=generator, device=like.device)
 
 
 def _block_rms(error: torch.Tensor, mask: torch.Tensor) -> float:
