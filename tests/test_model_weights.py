@@ -11,7 +11,14 @@ from streamsr.model.crop import Crop
 from streamsr.model.guide import Guide
 from streamsr.model.network import PRESETS, Network
 from streamsr.model.restorer import Restorer, choose_device
-from streamsr.model.weights import Description, load_weights, packaged_path, save_weights, sha256_of
+from streamsr.model.weights import (
+    Description,
+    level_of,
+    load_weights,
+    packaged_path,
+    save_weights,
+    sha256_of,
+)
 
 
 @pytest.fixture(scope="module")
@@ -33,6 +40,36 @@ def test_weights_survive_the_round_trip_in_bf16(tiny: Path) -> None:
     assert loaded.sha256 == sha256_of(tiny)
     for value in loaded.network.state_dict().values():
         assert torch.equal(value, value.bfloat16().float())
+
+
+def test_between_fidelity_and_perception_the_weights_are_interpolated(tmp_path: Path) -> None:
+    torch.manual_seed(2)
+    fidelity, perceptual = Network(PRESETS["tiny"]), Network(PRESETS["tiny"])
+    perceptual.load_state_dict(fidelity.state_dict())
+    with torch.no_grad():
+        for parameter in perceptual.parameters():
+            parameter.add_(0.01 * torch.randn_like(parameter))
+    path = tmp_path / "both.safetensors"
+    description = Description("tiny", "c+e", True, {"256": 0.02, "512": 0.02})
+    save_weights(path, fidelity, Guide(), description, perceptual)
+    loaded = load_weights(path)
+    at = {level: loaded.at(level).state_dict() for level in (1.0, 0.4, 0.0)}
+    for name, begin in fidelity.bfloat16().float().state_dict().items():
+        assert torch.equal(at[1.0][name], begin)
+        change = at[0.0][name] - perceptual.state_dict()[name]
+        assert change.abs().max() < 0.05 / 127  # of 8 bits
+        between = begin + 0.6 * (at[0.0][name] - begin)
+        assert torch.allclose(at[0.4][name], between, atol=1e-6)
+
+
+def test_weights_without_a_perceptual_set_are_the_same_at_every_level(tiny: Path) -> None:
+    loaded = load_weights(tiny)
+    for name, value in loaded.at(0.0).state_dict().items():
+        assert torch.equal(value, loaded.network.state_dict()[name])
+
+
+def test_a_fidelity_has_the_nearest_level() -> None:
+    assert [level_of(v) for v in (0.0, 0.09, 0.35, 0.4, 0.56, 0.9, 1.0)] == [0, 0, 0.4, 0.4, 0.7, 1, 1]
 
 
 def test_missing_wrong_and_altered_files_are_named(tiny: Path, tmp_path: Path) -> None:

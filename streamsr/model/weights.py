@@ -1,7 +1,12 @@
-"""Weights on disk: one safetensors file, its recipe in the header, its sha256 in a manifest."""
+"""Weights on disk: one safetensors file, its recipe in the header, its sha256 in a manifest.
+
+A file holds the fidelity weights in bfloat16 and, if it has them, the perceptual ones as what they differ
+by, in 8 bits with a scale for each output channel: the difference is small, and half as large on disk.
+"""
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 from dataclasses import asdict, dataclass
@@ -17,10 +22,12 @@ from .guide import Guide
 from .network import PRESETS, Network
 
 __all__ = [
+    "LEVELS",
     "MANIFEST",
     "PACKAGED",
     "Description",
     "Weights",
+    "level_of",
     "load_weights",
     "packaged_path",
     "save_weights",
@@ -29,6 +36,7 @@ __all__ = [
 
 PACKAGED = Path(__file__).parent / "packaged"
 MANIFEST = PACKAGED / "manifest.json"
+LEVELS = (0.0, 0.2, 0.4, 0.7, 1.0)  # of fidelity; each is a set of weights of its own
 
 
 @dataclass(frozen=True)
@@ -48,11 +56,28 @@ class Description:
 
 @dataclass(frozen=True)
 class Weights:
+    """network: the fidelity weights. change: what the perceptual ones add to them, by name; may be empty."""
+
     network: Network
     guide: Guide
     description: Description
     sha256: str
     path: Path
+    change: dict[str, torch.Tensor]
+
+    def at(self, fidelity: float) -> Network:
+        """theta = theta_fidelity + (1 - fidelity) (theta_perceptual - theta_fidelity), after ESRGAN."""
+        network = copy.deepcopy(self.network)
+        with torch.no_grad():
+            for name, value in network.named_parameters():
+                if name in self.change:
+                    value.add_(self.change[name], alpha=1 - fidelity)
+        return network
+
+
+def level_of(fidelity: float) -> float:
+    """The nearest of LEVELS."""
+    return min(LEVELS, key=lambda level: abs(level - fidelity))
 
 
 def sha256_of(path: Path) -> str:
@@ -86,6 +111,8 @@ def load_weights(path: Path | None = None, *, preset: str = "M") -> Weights:
         with safe_open(path, "pt") as file:
             header = json.loads(file.metadata()["streamsr"])
             tensors = {key: file.get_tensor(key).float() for key in file.keys()}  # noqa: SIM118
+        scales, steps = _part(tensors, "change_scale."), _part(tensors, "change.")
+        change = {name: value * _by_row(scales[name], value) for name, value in steps.items()}
         description = Description(**header)
         config = PRESETS[description.preset]
         if missing := {"256", "512"} - set(description.residual_rms):
@@ -98,14 +125,27 @@ def load_weights(path: Path | None = None, *, preset: str = "M") -> Weights:
         guide.load_state_dict(_part(tensors, "guide."))
     except RuntimeError as error:
         raise ModelError(f"weights {path.name} do not fit preset {description.preset}: {error}") from error
-    return Weights(network.eval(), guide.eval(), description, sha256_of(path), path)
+    return Weights(network.eval(), guide.eval(), description, sha256_of(path), path, change)
 
 
-def save_weights(path: Path, network: Network, guide: Guide, description: Description) -> str:
-    """Write bf16 weights; the file appears whole or not at all. Returns its sha256."""
+def save_weights(
+    path: Path,
+    network: Network,
+    guide: Guide,
+    description: Description,
+    perceptual: Network | None = None,
+) -> str:
+    """Write the weights; the file appears whole or not at all. Returns its sha256."""
     tensors = {f"network.{k}": v for k, v in network.state_dict().items()}
     tensors |= {f"guide.{k}": v for k, v in guide.state_dict().items()}
     tensors = {k: v.detach().cpu().to(torch.bfloat16).contiguous() for k, v in tensors.items()}
+    if perceptual is not None:
+        for name, there in perceptual.state_dict().items():
+            change = there.detach().cpu().float() - tensors[f"network.{name}"].float()
+            scale = change.flatten(1).abs().amax(1) if change.dim() > 1 else change.abs()
+            scale = scale.clamp_min(1e-12) / 127
+            tensors[f"change.{name}"] = (change / _by_row(scale, change)).round().to(torch.int8)
+            tensors[f"change_scale.{name}"] = scale
     partial = path.with_suffix(".partial")
     save_file(tensors, partial, metadata={"streamsr": json.dumps(asdict(description))})
     partial.replace(path)
@@ -114,3 +154,7 @@ def save_weights(path: Path, network: Network, guide: Guide, description: Descri
 
 def _part(tensors: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
     return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+
+
+def _by_row(scale: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+    return scale.view(-1, *[1] * (like.dim() - 1))

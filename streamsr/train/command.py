@@ -27,8 +27,8 @@ def train(
 ) -> None:
     """Run ``stage`` in folder ``out`` until its minutes are used up, over all resumptions.
 
-    A checkpoint in ``out`` is resumed; without one training begins from the weights file ``begin``,
-    or from nothing. Raises ConfigError, ModelError, DeviceError.
+    A checkpoint in ``out`` is resumed; without one training begins from the weights file ``begin``, an
+    adversarial stage from its perceptual set if it has one, or from nothing. Raises ConfigError, ModelError, DeviceError.
     """
     if stage not in STAGES:
         raise ConfigError(f"stage must be one of {', '.join(STAGES)}, got {stage}")
@@ -37,7 +37,8 @@ def train(
     minutes = STAGES[stage].minutes if minutes is None else minutes
     if not minutes > 0:
         raise ConfigError(f"minutes must be above 0, got {minutes}")
-    run = Run(out, preset, choose_device(device), begin)
+    fidelity = 0.0 if STAGES[stage].adversarial else 1.0
+    run = Run(out, preset, choose_device(device), begin, fidelity)
     if run.resume():
         print(f"resuming stage {run.stage} at step {run.step}, {run.elapsed_s / 60:.1f} min", flush=True)
     train_stage(

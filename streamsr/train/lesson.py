@@ -79,8 +79,8 @@ class Lesson:
     def __init__(self, guide: Guide, batch: Batch, device: torch.device, *, cropped: bool) -> None:
         self.size, self.cropped, self.visits = batch.size, cropped, CROP_VISITS if cropped else 1
         self.device, self.frames = device, batch.x.shape[1]
-        maps = (batch.x, batch.x_in, batch.y, batch.flow, batch.valid)
-        self._clip = _Clip(*(v.to(device) for v in maps), face_weight(self.size, device))
+        maps = (batch.x, batch.x_in, batch.y, batch.flow, batch.valid, face_weight(self.size, device))
+        self._clip = _Clip(*(v.to(device) for v in maps))
         self._camera, coding = batch.camera.to(device), batch.coding.to(device)
         mask = template_mask(self.size // 4, device)
         x, x_in, y = (unit(v.flatten(0, 1)) for v in self._clip[:3])

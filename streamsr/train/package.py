@@ -1,25 +1,50 @@
-"""Put a run's weights into the package: the file, and its sha256 in the manifest."""
+"""Put weights into the package: the file, and its sha256 in the manifest.
+
+python -m streamsr.train.package FIDELITY [PERCEPTUAL]
+"""
 
 from __future__ import annotations
 
+import argparse
 import json
-import shutil
+from dataclasses import replace
 from pathlib import Path
 
-from ..model.weights import MANIFEST, PACKAGED, load_weights
+from ..errors import ConfigError
+from ..model.weights import MANIFEST, PACKAGED, load_weights, save_weights
 
 __all__ = ["package"]
 
 
-def package(weights: Path) -> str:
-    """Copy ``weights`` over the packaged ones of its preset and return its sha256. Raises ModelError."""
-    loaded = load_weights(weights)
-    preset = loaded.description.preset
+def package(fidelity: Path, perceptual: Path | None = None) -> str:
+    """Both sets of weights into one file, in place of the packaged one of their preset; its sha256.
+
+    The guide is that of ``fidelity``. Raises ModelError, ConfigError.
+    """
+    loaded = load_weights(fidelity)
+    description, other = loaded.description, None
+    if perceptual is not None:
+        there = load_weights(perceptual)
+        if (there.description.preset, there.description.recurrent) != (
+            description.preset,
+            description.recurrent,
+        ):
+            raise ConfigError(f"{fidelity.name} and {perceptual.name} are of different networks")
+        description = replace(description, stage=f"{description.stage}+{there.description.stage}")
+        other = there.at(0.0)
     PACKAGED.mkdir(exist_ok=True)
-    name = f"streamsr-{preset.lower()}.safetensors"
-    shutil.copyfile(weights, PACKAGED / name)
-    (PACKAGED / name).chmod(0o644)
+    path = PACKAGED / f"streamsr-{description.preset.lower()}.safetensors"
+    sha256 = save_weights(path, loaded.network, loaded.guide, description, other)
+    path.chmod(0o644)
     manifest = json.loads(MANIFEST.read_text()) if MANIFEST.is_file() else {}
-    manifest[preset] = {"file": name, "sha256": loaded.sha256}
+    manifest[description.preset] = {"file": path.name, "sha256": sha256}
     MANIFEST.write_text(json.dumps(manifest, indent=2) + "\n")
-    return loaded.sha256
+    return sha256
+
+
+if __name__ == "__main__":
+    words = argparse.ArgumentParser(prog="python -m streamsr.train.package", description=__doc__)
+    words.add_argument("fidelity", type=Path)
+    words.add_argument("perceptual", type=Path, nargs="?")
+    given = words.parse_args()
+    print(package(given.fidelity, given.perceptual))

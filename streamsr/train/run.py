@@ -35,16 +35,21 @@ CONDITIONED = ("direct.", "film.", "gather.", "phase.", "memory.", "gain.")
 
 
 class Run:
-    """Network, guide, their averages and the optimiser; ``folder`` holds checkpoint, log and weights."""
+    """Network, guide, their averages and the optimiser; ``folder`` holds checkpoint, log and weights.
 
-    def __init__(self, folder: Path, preset: str, device: torch.device, begin: Path | None) -> None:
+    begin: weights to begin from, at this ``fidelity`` (0: their perceptual set, if they have one).
+    """
+
+    def __init__(
+        self, folder: Path, preset: str, device: torch.device, begin: Path | None, fidelity: float = 1.0
+    ) -> None:
         self.folder, self.preset, self.device = folder, preset, device
         self.network, self.guide = Network(PRESETS[preset]), Guide()
         if begin is not None:
             weights = load_weights(begin)
             if weights.description.preset != preset:
                 raise ConfigError(f"{begin.name} is of preset {weights.description.preset}, not {preset}")
-            self.network, self.guide = weights.network.train(), weights.guide.train()
+            self.network, self.guide = weights.at(fidelity).train(), weights.guide.train()
         self.network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.guide.to(device)
         self.average = copy.deepcopy(self.network).eval(), copy.deepcopy(self.guide).eval()
