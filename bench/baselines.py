@@ -14,7 +14,7 @@ import numpy as np
 
 from streamsr.errors import ConfigError
 
-from .metrics import area_down
+from .luma import area_down
 
 __all__ = ["Upscaler", "back_projection", "baselines", "bicubic", "lanczos", "load_peer"]
 

@@ -20,7 +20,7 @@ import numpy as np
 
 from streamsr.errors import StreamSRError
 
-from .metrics import area_down
+from .luma import area_down
 from .row import circumstances, emit
 from .stills import coded_face, read_still, validation_stills
 

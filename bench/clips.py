@@ -17,7 +17,7 @@ from streamsr.errors import ConfigError, SourceError
 from streamsr.frame import Colour
 from streamsr.io.colour import from_rgb, tag, to_rgb
 
-from .metrics import area_down
+from .luma import area_down
 
 __all__ = ["CONDITIONS", "DegradedClip", "Picture", "clean_pictures", "degrade", "read_clip", "write_clip"]
 

@@ -25,11 +25,12 @@ from streamsr.face.alignment import native_side
 from .baselines import Upscaler, baselines
 from .clips import CONDITIONS, SCALES, DegradedClip, clean_pictures, degrade, read_clip
 from .face_truth import FaceTruth, face_box, face_region, face_tracks
+from .fidelity import consistency
 from .identity import FaceEmbedder, embedder_if_installed
-from .metrics import consistency, motion, temporal_error
 from .row import circumstances, emit
 from .sheet import Sheet
 from .tally import Tally, fidelity_measures
+from .temporal import motion, temporal_error
 
 if TYPE_CHECKING:
     from streamsr.run_report import RunReport

@@ -26,8 +26,9 @@ from streamsr.face.alignment import (
 
 from .baselines import baselines
 from .clips import Picture, read_clip, write_clip
+from .fidelity import consistency
 from .identity import FaceEmbedder, embedder_if_installed
-from .metrics import area_down, consistency
+from .luma import area_down
 from .sheet import Sheet
 from .tally import Tally, fidelity_measures
 

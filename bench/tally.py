@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from .metrics import haarpsi, hf_ratio, psnr_y, ssim
+from .fidelity import haarpsi, hf_ratio, psnr_y, ssim
 
 __all__ = ["Tally", "fidelity_measures"]
 

@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.table import Table
 
 from .bench.baselines import bicubic
-from .bench.metrics import haarpsi, psnr_y, ssim
+from .bench.fidelity import haarpsi, psnr_y, ssim
 from .clock import MONOTONIC, NS_PER_MS, Clock
 from .errors import ConfigError, SinkError
 from .frame import Colour, Frame, Matrix, StreamInfo

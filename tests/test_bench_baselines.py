@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from skimage.data import astronaut
 
-from streamsr.bench import baselines, call_clip, clips, metrics, row, stills, throughput
+from streamsr.bench import baselines, call_clip, clips, fidelity, luma, row, stills, throughput
 from streamsr.errors import ConfigError, SourceError
 
 
@@ -28,7 +28,7 @@ def test_shape_dtype_and_place(upscale: baselines.Upscaler, scale: int) -> None:
     across, down = np.meshgrid(np.arange(15 * scale), np.arange(9 * scale))
     ramp = np.stack([40 + across / scale * 8, 60 + down / scale * 8, 90 + 0 * down], -1)
     truth = np.rint(ramp).astype(np.uint8)
-    out = upscale(metrics.area_down(truth, scale), scale)
+    out = upscale(luma.area_down(truth, scale), scale)
     assert out.shape == truth.shape
     assert out.dtype == np.uint8
     inner = np.s_[3 * scale : -3 * scale, 3 * scale : -3 * scale]
@@ -37,11 +37,11 @@ def test_shape_dtype_and_place(upscale: baselines.Upscaler, scale: int) -> None:
 
 @pytest.mark.parametrize("scale", [2, 4])
 def test_back_projection_beats_interpolation_on_clean_input(truth: np.ndarray, scale: int) -> None:
-    low = metrics.area_down(truth, scale)
+    low = luma.area_down(truth, scale)
     out = baselines.back_projection(low, scale)
     plain = baselines.bicubic(low, scale)
-    assert metrics.psnr_y(out, truth) > metrics.psnr_y(plain, truth) + 0.3
-    assert metrics.consistency(out, low, scale)[0] < 0.3 * metrics.consistency(plain, low, scale)[0]
+    assert fidelity.psnr_y(out, truth) > fidelity.psnr_y(plain, truth) + 0.3
+    assert fidelity.consistency(out, low, scale)[0] < 0.3 * fidelity.consistency(plain, low, scale)[0]
 
 
 def test_a_missing_network_is_named(tmp_path: Path) -> None:
@@ -60,14 +60,14 @@ def test_a_broken_network_file_is_refused(tmp_path: Path) -> None:
 @pytest.mark.data
 @pytest.mark.parametrize("scale", [2, 4])
 def test_published_networks_are_in_colour_and_in_place(truth: np.ndarray, scale: int) -> None:
-    low = metrics.area_down(truth, scale)
+    low = luma.area_down(truth, scale)
     plain = baselines.bicubic(low, scale)
     found = baselines.baselines(scale, Path(os.environ["STREAMSR_DATA"]))
     assert {"fsrcnn", "espcn"} <= set(found)
     for name in ("fsrcnn", "espcn"):
         out = found[name](low, scale)
         assert out.shape == truth.shape
-        assert metrics.psnr_y(out, truth) > metrics.psnr_y(plain, truth), name
+        assert fidelity.psnr_y(out, truth) > fidelity.psnr_y(plain, truth), name
         # channels in order: swapped red and blue would be tens of levels off
         assert np.abs(cv2.blur(out, (9, 9)).astype(int) - cv2.blur(truth, (9, 9))).mean() < 4
         with pytest.raises(ValueError, match="loaded for scale"):
@@ -106,7 +106,7 @@ def test_clean_camera_is_the_block_average_of_the_cropped_clip(
     camera = list(clips.read_clip(degraded.camera))
     for truth_picture, seen in zip(clean, camera, strict=True):
         assert truth_picture.image.shape[:2] == (degraded.height, degraded.width)
-        assert np.array_equal(seen.image, metrics.area_down(truth_picture.image, scale))
+        assert np.array_equal(seen.image, luma.area_down(truth_picture.image, scale))
 
 
 def test_call_and_cctv_lose_more_but_shift_neither_colour_nor_place(
@@ -118,10 +118,10 @@ def test_call_and_cctv_lose_more_but_shift_neither_colour_nor_place(
     for condition in clips.CONDITIONS:
         camera = [p.image for p in clips.read_clip(clips.degrade(clip, condition, 2, tmp_path).camera)]
         assert len(camera) == len(clean)
-        low = metrics.area_down(clean[-1], 2)
+        low = luma.area_down(clean[-1], 2)
         # studio range or matrix mixed up would shift the mean by ten levels
         assert np.abs(camera[-1].mean((0, 1)) - low.mean((0, 1))).max() < 3
-        losses.append(metrics.psnr_y(camera[-1], low))
+        losses.append(fidelity.psnr_y(camera[-1], low))
     assert losses == sorted(losses, reverse=True)
     assert losses[-1] > 18
 
@@ -155,7 +155,7 @@ def test_a_coded_still_stays_where_it_was(truth: np.ndarray) -> None:
     face = cv2.resize(truth, (96, 96), interpolation=cv2.INTER_AREA)
     coded = stills.coded_face(face)
     assert coded.shape == face.shape
-    scores = {dx: metrics.psnr_y(coded[:, 2:-2], np.roll(face, dx, 1)[:, 2:-2]) for dx in (-1, 0, 1)}
+    scores = {dx: fidelity.psnr_y(coded[:, 2:-2], np.roll(face, dx, 1)[:, 2:-2]) for dx in (-1, 0, 1)}
     assert max(scores, key=lambda dx: scores[dx]) == 0
     assert 24 < scores[0] < 45  # coded, and not beyond recognition
 

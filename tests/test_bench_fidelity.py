@@ -1,4 +1,4 @@
-"""The measures of streamsr.bench against other implementations, closed forms and known behaviour."""
+"""Measures of one picture against other implementations, closed forms and known behaviour."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from scipy.signal import convolve2d
 from skimage.data import astronaut
 from skimage.metrics import structural_similarity
 
-from streamsr.bench import metrics
+from streamsr.bench import fidelity, luma
 
 
 @pytest.fixture(scope="module")
@@ -38,54 +38,54 @@ def left(truth: np.ndarray) -> np.ndarray:
 
 def test_luma_is_studio_range_bt601() -> None:
     colours = np.array([[[0, 0, 0], [255, 255, 255], [255, 0, 0]]], np.uint8)
-    assert metrics.luma(colours)[0] == pytest.approx([16, 235, 16 + 65.481], abs=1e-3)
-    assert metrics.luma_full(colours)[0] == pytest.approx([0, 255, 255 * 0.299], abs=1e-3)
+    assert luma.luma(colours)[0] == pytest.approx([16, 235, 16 + 65.481], abs=1e-3)
+    assert luma.luma_full(colours)[0] == pytest.approx([0, 255, 255 * 0.299], abs=1e-3)
 
 
 def test_psnr_of_a_known_error() -> None:
     truth = np.full((8, 8, 3), 100, np.uint8)
     # one grey level is 219/255 of a studio-range luma level
     expected = 20 * np.log10(255 / (10 * 219 / 255))
-    assert metrics.psnr_y(truth + np.uint8(10), truth) == pytest.approx(expected, abs=1e-3)
-    assert metrics.psnr_y(truth, truth) == float("inf")
+    assert fidelity.psnr_y(truth + np.uint8(10), truth) == pytest.approx(expected, abs=1e-3)
+    assert fidelity.psnr_y(truth, truth) == float("inf")
 
 
 def test_psnr_counts_only_where_the_mask_is(truth: np.ndarray, noisy: np.ndarray, left: np.ndarray) -> None:
     half_broken = noisy.copy()
     half_broken[:, 60:] = 0
-    assert metrics.psnr_y(half_broken, truth, left) == pytest.approx(
-        metrics.psnr_y(noisy[:, :60], truth[:, :60]), abs=1e-4
+    assert fidelity.psnr_y(half_broken, truth, left) == pytest.approx(
+        fidelity.psnr_y(noisy[:, :60], truth[:, :60]), abs=1e-4
     )
-    assert metrics.psnr_y(half_broken, truth) < 10
+    assert fidelity.psnr_y(half_broken, truth) < 10
 
 
 @pytest.mark.parametrize("kind", ["blurred", "noisy"])
 def test_ssim_agrees_with_scikit_image(kind: str, truth: np.ndarray, request: pytest.FixtureRequest) -> None:
     image = request.getfixturevalue(kind)
     expected = structural_similarity(
-        metrics.luma(image).astype(np.float64),
-        metrics.luma(truth).astype(np.float64),
+        luma.luma(image).astype(np.float64),
+        luma.luma(truth).astype(np.float64),
         gaussian_weights=True,
         sigma=1.5,
         use_sample_covariance=False,
         data_range=255,
     )
-    assert metrics.ssim(image, truth) == pytest.approx(expected, abs=1e-6)
+    assert fidelity.ssim(image, truth) == pytest.approx(expected, abs=1e-6)
 
 
 def test_ssim_in_a_mask_is_the_mean_of_the_map_there(
     truth: np.ndarray, blurred: np.ndarray, left: np.ndarray
 ) -> None:
     _, expected = structural_similarity(
-        metrics.luma(blurred).astype(np.float64),
-        metrics.luma(truth).astype(np.float64),
+        luma.luma(blurred).astype(np.float64),
+        luma.luma(truth).astype(np.float64),
         gaussian_weights=True,
         sigma=1.5,
         use_sample_covariance=False,
         data_range=255,
         full=True,
     )
-    assert metrics.ssim(blurred, truth, left) == pytest.approx(expected[5:-5, 5:60].mean(), abs=1e-6)
+    assert fidelity.ssim(blurred, truth, left) == pytest.approx(expected[5:-5, 5:60].mean(), abs=1e-6)
 
 
 def reference_haarpsi(image: np.ndarray, truth: np.ndarray) -> float:
@@ -122,12 +122,12 @@ def test_haarpsi_agrees_with_the_reference_code(
     kind: str, truth: np.ndarray, request: pytest.FixtureRequest
 ) -> None:
     image = request.getfixturevalue(kind)
-    assert metrics.haarpsi(image, truth) == pytest.approx(reference_haarpsi(image, truth), abs=1e-5)
+    assert fidelity.haarpsi(image, truth) == pytest.approx(reference_haarpsi(image, truth), abs=1e-5)
 
 
 def test_haarpsi_is_one_for_identical_and_falls_with_distortion(truth: np.ndarray) -> None:
-    assert metrics.haarpsi(truth, truth) == pytest.approx(1, abs=1e-9)
-    scores = [metrics.haarpsi(cv2.GaussianBlur(truth, (0, 0), s), truth) for s in (0.8, 1.5, 3, 6)]
+    assert fidelity.haarpsi(truth, truth) == pytest.approx(1, abs=1e-9)
+    scores = [fidelity.haarpsi(cv2.GaussianBlur(truth, (0, 0), s), truth) for s in (0.8, 1.5, 3, 6)]
     assert scores == sorted(scores, reverse=True)
     assert scores[0] > 0.8
     assert scores[-1] < 0.4
@@ -135,76 +135,50 @@ def test_haarpsi_is_one_for_identical_and_falls_with_distortion(truth: np.ndarra
 
 def test_haarpsi_of_black_frames_is_one() -> None:
     black = np.zeros((16, 16, 3), np.uint8)
-    assert metrics.haarpsi(black, black) == 1
+    assert fidelity.haarpsi(black, black) == 1
 
 
 def test_haarpsi_mask_hides_what_lies_outside(truth: np.ndarray, noisy: np.ndarray, left: np.ndarray) -> None:
     broken_right = truth.copy()
     broken_right[:, 80:] = noisy[:, 80:]  # 20 px off the mask: wider than the 16-px widest filter
-    assert metrics.haarpsi(broken_right, truth, left) == pytest.approx(1, abs=1e-9)
-    assert metrics.haarpsi(broken_right, truth) < 0.99
+    assert fidelity.haarpsi(broken_right, truth, left) == pytest.approx(1, abs=1e-9)
+    assert fidelity.haarpsi(broken_right, truth) < 0.99
 
 
 def test_hf_ratio(truth: np.ndarray, blurred: np.ndarray, noisy: np.ndarray) -> None:
-    assert metrics.hf_ratio(truth, truth) == pytest.approx(1)
-    assert metrics.hf_ratio(blurred, truth) < 0.5
-    assert metrics.hf_ratio(noisy, truth) > 1
+    assert fidelity.hf_ratio(truth, truth) == pytest.approx(1)
+    assert fidelity.hf_ratio(blurred, truth) < 0.5
+    assert fidelity.hf_ratio(noisy, truth) > 1
     halved = (128 + (truth.astype(np.float32) - 128) / 2).round().clip(0, 255).astype(np.uint8)
-    assert metrics.hf_ratio(halved, truth) == pytest.approx(0.25, rel=0.02)  # energy goes with the square
+    assert fidelity.hf_ratio(halved, truth) == pytest.approx(0.25, rel=0.02)  # energy goes with the square
 
 
 def test_hf_ratio_without_detail_to_compare_with_is_nan() -> None:
     flat = np.full((8, 8, 3), 90, np.uint8)
-    assert np.isnan(metrics.hf_ratio(flat, flat))
+    assert np.isnan(fidelity.hf_ratio(flat, flat))
 
 
 def test_hf_ratio_in_a_mask(truth: np.ndarray, blurred: np.ndarray, left: np.ndarray) -> None:
     mixed = truth.copy()
     mixed[:, 60:] = blurred[:, 60:]
-    assert metrics.hf_ratio(mixed, truth, left) == pytest.approx(1)
-    assert metrics.hf_ratio(mixed, truth) < 0.9
+    assert fidelity.hf_ratio(mixed, truth, left) == pytest.approx(1)
+    assert fidelity.hf_ratio(mixed, truth) < 0.9
 
 
 def test_consistency_is_the_block_averages_distance_from_the_camera() -> None:
     camera = np.random.default_rng(0).integers(0, 200, (6, 5, 3), np.uint8)
     enlarged = camera.repeat(4, 0).repeat(4, 1)
-    assert metrics.consistency(enlarged, camera, 4) == (0, 0)
+    assert fidelity.consistency(enlarged, camera, 4) == (0, 0)
     enlarged[:4, :4] += 30  # one camera pixel of thirty off by 30
-    rms, worst = metrics.consistency(enlarged, camera, 4)
+    rms, worst = fidelity.consistency(enlarged, camera, 4)
     assert worst == pytest.approx(30, abs=1e-4)
     assert rms == pytest.approx(30 / np.sqrt(30), abs=1e-4)
     elsewhere = np.ones((6, 5), np.float32)
     elsewhere[0, 0] = 0
-    assert metrics.consistency(enlarged, camera, 4, elsewhere) == (0, 0)
+    assert fidelity.consistency(enlarged, camera, 4, elsewhere) == (0, 0)
 
 
-def test_motion_finds_a_shift_and_what_left_the_picture(truth: np.ndarray) -> None:
-    before, after = truth[:, 4:], truth[:, :-4]  # the picture moves 4 px to the right
-    moved = metrics.motion(before, after)
-    across = np.arange(after.shape[1])[None]
-    seen = moved.seen > 0
-    assert seen[:, 10:].mean() > 0.8
-    assert np.median((moved.source[..., 0] - across)[seen]) == pytest.approx(-4, abs=0.2)
-    assert moved.seen[:, :3].mean() < 0.2  # came into view only now
-
-
-def test_temporal_error_sees_flicker_and_not_motion(truth: np.ndarray) -> None:
-    before, after = truth[:, 4:], truth[:, :-4]
-    moved = metrics.motion(before, after)
-    warp, flicker = metrics.temporal_error((before, after), (before, after), moved)
-    assert flicker == 0
-    brighter = np.where(after < 245, after + 10, after).astype(np.uint8)
-    bright_warp, bright_flicker = metrics.temporal_error((before, brighter), (before, after), moved)
-    assert bright_flicker == pytest.approx(10, abs=1)
-    assert bright_warp > warp
-    frozen_warp, frozen_flicker = metrics.temporal_error((before, before), (before, after), moved)
-    assert frozen_warp > 2 * warp
-    assert frozen_flicker > 5
-    nowhere = metrics.Motion(moved.source, np.zeros_like(moved.seen))
-    assert np.isnan(metrics.temporal_error((before, after), (before, after), nowhere)).all()
-
-
-@pytest.mark.parametrize("measure", [metrics.psnr_y, metrics.ssim, metrics.haarpsi, metrics.hf_ratio])
+@pytest.mark.parametrize("measure", [fidelity.psnr_y, fidelity.ssim, fidelity.haarpsi, fidelity.hf_ratio])
 def test_shapes_that_do_not_fit_are_refused(measure, truth: np.ndarray) -> None:
     with pytest.raises(ValueError, match="alike"):
         measure(truth[:-1], truth)
@@ -212,7 +186,7 @@ def test_shapes_that_do_not_fit_are_refused(measure, truth: np.ndarray) -> None:
         measure(truth, truth, np.ones((3, 3), np.float32))
 
 
-@pytest.mark.parametrize("measure", [metrics.psnr_y, metrics.ssim])
+@pytest.mark.parametrize("measure", [fidelity.psnr_y, fidelity.ssim])
 def test_an_empty_mask_is_refused(measure, truth: np.ndarray) -> None:
     with pytest.raises(ValueError, match="zero everywhere"):
         measure(truth, truth, np.zeros(truth.shape[:2], np.float32))
@@ -220,4 +194,4 @@ def test_an_empty_mask_is_refused(measure, truth: np.ndarray) -> None:
 
 def test_area_down_refuses_a_remainder(truth: np.ndarray) -> None:
     with pytest.raises(ValueError, match="multiples of 4"):
-        metrics.area_down(truth, 4)
+        luma.area_down(truth, 4)
