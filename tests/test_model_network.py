@@ -116,7 +116,7 @@ def test_a_window_of_the_grid_is_a_crop_for_convolutions_far_from_its_edge() -> 
 def test_wrong_sizes_are_named() -> None:
     network = Network(PRESETS["tiny"])
     x = torch.zeros(1, 3, 256, 256)
-    with pytest.raises(ModelError, match="size must be 256 or 512, got 128"):
+    with pytest.raises(ModelError, match=r"size must be one of \(256, 512\), got 128"):
         network(x, x, torch.zeros(1, 3, 64, 64), _condition(1), size=128)
     x = torch.zeros(1, 3, 250, 256)
     with pytest.raises(ModelError, match="multiples of 16 px"):

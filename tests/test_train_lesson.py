@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import pytest
 import skimage.data
 import torch
 
+from streamsr.errors import ModelError
 from streamsr.model.guide import Guide
-from streamsr.model.network import PRESETS, Network
+from streamsr.model.network import PRESETS, Condition, Network
 from streamsr.train.data import Batch, degrade_clips, make_batch
 from streamsr.train.degrade import draw
 from streamsr.train.lesson import ALONE, TAUGHT, Lesson
@@ -78,3 +80,29 @@ def test_a_window_is_part_of_the_face(batch: Batch, network: Network) -> None:
     places = whole.unfold(2, 128, 16).unfold(3, 128, 16)  # (2, 3, rows, columns, 128, 128)
     assert ((places - visit.x[:, :, None, None]).abs().amax((0, 1, 4, 5)) == 0).any()
     assert lesson.visits == 3
+
+
+@pytest.mark.parametrize("preset", ["S", "M", "L", "G"])
+def test_every_preset_learns_at_its_sizes(preset: str) -> None:
+    torch.manual_seed(0)
+    network, rng = Network(PRESETS[preset]), np.random.default_rng(0)
+    assert network.config.sizes == ((512,) if preset == "G" else (256, 512))
+    for size in network.config.sizes:
+        face = cv2.resize(skimage.data.astronaut()[:256, 96:352], (size, size))
+        how = draw(rng, size)
+        batch = make_batch([[face]], degrade_clips([[face]], [how], rng), [how])
+        visit = Lesson(Guide(), batch, CPU, cropped=True).visit(
+            network, 1.0, torch.Generator().manual_seed(0)
+        )
+        visit.loss().backward()
+        port = network.ports[str(size)]
+        assert port.leave.weight.grad is not None
+        assert port.leave.weight.grad.abs().max() > 0
+        network.zero_grad()
+
+
+def test_a_network_names_the_sizes_it_restores() -> None:
+    network, x = Network(PRESETS["G"]), torch.zeros(1, 3, 256, 256)
+    told = Condition(*torch.ones(2, 1), torch.zeros(1, 9), torch.ones(1, 2, 3), torch.ones(1))
+    with pytest.raises(ModelError, match=r"size must be one of \(512,\), got 256"):
+        network(x, x, x[..., ::4, ::4], told, size=256)

@@ -43,7 +43,10 @@ _CELL = 3 * _CELL_PX**2  # values in it
 
 @dataclass(frozen=True)
 class NetworkConfig:
-    """Widths and depths of one preset. grid: cells of the body's side; tokens = (grid / 4)^2."""
+    """Widths and depths of one preset. grid: cells of the body's side; side: tokens of it.
+
+    sizes: the S it restores: that whose cells are the grid's, and on a grid of 64 also twice that.
+    """
 
     width: int
     token_width: int
@@ -55,12 +58,21 @@ class NetworkConfig:
     fine_width: int = 32
     fine_blocks: int = 6
 
+    @property
+    def side(self) -> int:
+        return self.grid // _PATCH
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        return tuple(size for size in (256, 512) if size // _CELL_PX in (self.grid, 2 * self.grid))
+
 
 PRESETS: dict[str, NetworkConfig] = {
     "tiny": NetworkConfig(width=16, token_width=32, depth=1, heads=2, stem_blocks=1, tail_blocks=1),
     "S": NetworkConfig(width=48, token_width=192, depth=4, heads=3, stem_blocks=2, tail_blocks=3),
     "M": NetworkConfig(width=64, token_width=256, depth=6, heads=4, stem_blocks=3, tail_blocks=5),
     "L": NetworkConfig(width=96, token_width=384, depth=8, heads=6, stem_blocks=4, tail_blocks=6),
+    "G": NetworkConfig(width=96, token_width=320, depth=8, heads=5, stem_blocks=4, tail_blocks=6, grid=128),
 }
 
 
@@ -135,7 +147,8 @@ class ResidualBlock(nn.Module):
 
 
 class Attention(nn.Module):
-    """Plain softmax attention: at 256 tokens twice as fast on a CPU as the fused operator."""
+    """Plain softmax attention: at 256 tokens twice as fast on a CPU as the fused operator, which takes over
+    beyond them."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -146,8 +159,11 @@ class Attention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         b, n, c = x.shape
         q, k, v = self.qkv(x).view(b, n, 3, self.heads, c // self.heads).permute(2, 0, 3, 1, 4)
-        scores = (q * (c // self.heads) ** -0.5) @ k.transpose(-1, -2)  # (B, heads, N, N)
-        mixed = scores.softmax(-1) @ v  # (B, heads, N, c / heads)
+        if n > 256:
+            mixed = F.scaled_dot_product_attention(q, k, v)  # (B, heads, N, c / heads)
+        else:
+            scores = (q * (c // self.heads) ** -0.5) @ k.transpose(-1, -2)  # (B, heads, N, N)
+            mixed = scores.softmax(-1) @ v
         return self.out(mixed.transpose(1, 2).reshape(b, n, c))
 
 
@@ -176,9 +192,8 @@ class Trunk(nn.Module):
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
         c, d = config.width, config.token_width
-        side = config.grid // _PATCH
         self.patchify = nn.Conv2d(c, d, _PATCH, stride=_PATCH)
-        self.positions = nn.Parameter(torch.randn(1, d, side, side) * 0.02)
+        self.positions = nn.Parameter(torch.randn(1, d, config.side, config.side) * 0.02)
         self.blocks = nn.ModuleList(DiTBlock(d, config.heads) for _ in range(config.depth))
         self.norm = nn.LayerNorm(d)
         self.unpatchify = nn.Linear(d, c * _PATCH * _PATCH)
@@ -326,7 +341,8 @@ class Network(nn.Module):
         super().__init__()
         self.config = config
         c, d = config.width, config.token_width
-        self.ports = nn.ModuleDict({"256": CoarsePort(config), "512": FinePort(config)})
+        ports = {size: CoarsePort if size == config.grid * _CELL_PX else FinePort for size in config.sizes}
+        self.ports = nn.ModuleDict({str(size): port(config) for size, port in ports.items()})
         self.stem = nn.Sequential(*(ResidualBlock(c) for _ in range(config.stem_blocks)))
         self.trunk = Trunk(config)
         self.fuse = nn.Conv2d(2 * c, c, 1)
@@ -364,14 +380,14 @@ class Network(nn.Module):
         size: int,
         window: tuple[int, int] = (0, 0),
     ) -> Prediction:
-        """One evaluation. size: S, 256 or 512, names the port.
+        """One evaluation. size: S, one of the preset's.
 
         x_t, x_in: (B, 3, S, S); y: (B, 3, S/4, S/4); any float dtype. While training, pictures
         may be crops: ``window`` is then the crop's first token (row, column) on the full grid.
         Raises ModelError for another size, or sides that are no multiple of a token.
         """
         if str(size) not in self.ports:
-            raise ModelError(f"size must be 256 or 512, got {size}")
+            raise ModelError(f"size must be one of {self.config.sizes}, got {size}")
         token_px = size // self.config.grid * _PATCH
         if x_t.shape != x_in.shape or x_in.shape[2] % token_px or x_in.shape[3] % token_px:
             raise ModelError(

@@ -115,7 +115,7 @@ def load_weights(path: Path | None = None, *, preset: str = "M") -> Weights:
         change = {name: value * _by_row(scales[name], value) for name, value in steps.items()}
         description = Description(**header)
         config = PRESETS[description.preset]
-        if missing := {"256", "512"} - set(description.residual_rms):
+        if missing := {str(size) for size in config.sizes} - set(description.residual_rms):
             raise ValueError(f"no residual_rms of {', '.join(sorted(missing))}")
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
         raise ModelError(f"not a streamsr weights file: {path} ({error})") from error

@@ -28,7 +28,8 @@ def train(
     """Run ``stage`` in folder ``out`` until its minutes are used up, over all resumptions.
 
     A checkpoint in ``out`` is resumed; without one training begins from the weights file ``begin``, an
-    adversarial stage from its perceptual set if it has one, or from nothing. Raises ConfigError, ModelError, DeviceError.
+    adversarial stage from its perceptual set if it has one, or from nothing. Raises ConfigError, ModelError,
+    DeviceError.
     """
     if stage not in STAGES:
         raise ConfigError(f"stage must be one of {', '.join(STAGES)}, got {stage}")

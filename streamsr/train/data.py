@@ -23,7 +23,6 @@ from ..errors import ConfigError
 from ..face.mesh import MESH_POINTS, FaceNetworks
 from ..face.motion import MOTION_PX, MotionFinder
 from .clips import Trajectory, animate, find_mesh, load_trajectories
-from .codec import code_views
 from .degrade import Degradation, Sample, View, draw, film, finish, photograph
 
 __all__ = [
@@ -146,6 +145,8 @@ def _coded(views: list[View], hows: list[Degradation], sizes: list[int]) -> list
         if how.coded:
             groups.setdefault(how.coded, []).append(i)
     for (codec, quality), members in groups.items():
+        from .codec import code_views  # PyAV loads here: the rest of training goes without it
+
         coded = code_views([views[i].images for i in members], codec, quality)
         for i, images in zip(members, coded, strict=True):
             views[i] = View(images, views[i].matrices)

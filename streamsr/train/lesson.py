@@ -22,9 +22,9 @@ from .losses import (
     trajectory_weight,
 )
 
-__all__ = ["CROP_TOKENS", "CROP_VISITS", "Before", "Lesson", "Visit", "unit"]
+__all__ = ["CROP_VISITS", "Before", "Lesson", "Visit", "unit"]
 
-CROP_TOKENS, CROP_VISITS = 8, 4
+CROP_VISITS = 4
 ALONE, TAUGHT = 0.2, 0.3  # of clips: the last frame comes without a past, or with a true one
 _PAST_NOISE = 0.03  # of a true past: none that the network makes is as clean
 
@@ -72,8 +72,8 @@ class _Clip(NamedTuple):
 class Lesson:
     """A batch on the device, with what the guide says of its frames and ought to say.
 
-    cropped: visits look at windows of CROP_TOKENS tokens a side, CROP_VISITS of them, instead of once at
-    whole faces. visits: how many are left. guiding: the guide's loss, to be taken once.
+    cropped: visits look at quarters of the faces, CROP_VISITS of them, instead of once at whole faces.
+    visits: how many are left. guiding: the guide's loss, to be taken once.
     """
 
     def __init__(self, guide: Guide, batch: Batch, device: torch.device, *, cropped: bool) -> None:
@@ -105,7 +105,7 @@ class Lesson:
         self.visits -= 1
         clip, window = self._clip, (0, 0)
         if self.cropped:
-            clip, window = _window(clip, generator)
+            clip, window = _window(clip, network.config.side, generator)
         draw = float(torch.rand((), generator=generator))
         noise = torch.randn(clip.x_in[:, 0].shape, generator=generator).to(self.device)  # for all frames
         last = self.frames - 1
@@ -207,14 +207,14 @@ def _draw_t0(true: Tensor, guided: Tensor, generator: torch.Generator) -> Tensor
     return t0.clamp(float(start_time(torch.tensor(1e-3))), 0.98)
 
 
-def _window(pictures: _Clip, generator: torch.Generator) -> tuple[_Clip, tuple[int, int]]:
-    """The same CROP_TOKENS x CROP_TOKENS out of 16 x 16 tokens of every picture, and its corner."""
-    top, left = (int(torch.randint(0, 17 - CROP_TOKENS, (1,), generator=generator)) for _ in range(2))
+def _window(pictures: _Clip, side: int, generator: torch.Generator) -> tuple[_Clip, tuple[int, int]]:
+    """The same quarter of every picture, and its corner in tokens, of which the whole has ``side`` a side."""
+    top, left = (int(torch.randint(0, side // 2 + 1, (1,), generator=generator)) for _ in range(2))
     windows = []
     for picture in pictures:
-        px = picture.shape[-1] // 16
-        rows = slice(top * px, (top + CROP_TOKENS) * px)
-        windows.append(picture[..., rows, left * px : (left + CROP_TOKENS) * px])
+        height, width = picture.shape[-2:]
+        row, column = top * height // side, left * width // side
+        windows.append(picture[..., row : row + height // 2, column : column + width // 2])
     return _Clip(*windows), (top, left)
 
 

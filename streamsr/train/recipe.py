@@ -9,10 +9,10 @@ __all__ = ["STAGES", "Stage"]
 
 @dataclass(frozen=True)
 class Stage:
-    """plan: (S, batch, weight). crop_share: batches of which CROP_VISITS windows of CROP_TOKENS tokens a
-    side are trained on, one after another; of the others, whole faces.
+    """plan: (S, batch, weight). crop_share: batches of which CROP_VISITS quarters are trained on, one
+    after another; of the others, whole faces.
 
-    A window costs a quarter and teaches the convolutions as much; the whole face is what attention will
+    A quarter costs a quarter and teaches the convolutions as much; the whole face is what attention will
     see. end_share: samples at tau = 1, the state a one-step run visits. guide_only: the network rests.
     workers: processes that degrade. frames: of a clip; with more than one the cache is trained.
     adversarial: against a discriminator, on features of SqueezeNet. steady: weight of the loss on the

@@ -158,12 +158,11 @@ def train_stage(
 ) -> None:
     """Run ``stage`` until its ``minutes`` (over all resumptions) are used up; cosine from lr to 2 % of it."""
     run.begin_stage(stage, data, seed)
-    sizes = sorted({size for size, _, _ in stage.plan})
+    plan = [kind for kind in stage.plan if kind[0] in run.network.config.sizes]
+    sizes = [size for size, _, _ in plan]
     sets = [validation_set(data, cache, size, 16) for size in sizes]
     clips = [clip_set(data, cache, size, 8) for size in sizes] if stage.frames > 1 else []
-    stream = batches(
-        data, cache, list(stage.plan), seed=seed + run.step, workers=stage.workers, frames=stage.frames
-    )
+    stream = batches(data, cache, plan, seed=seed + run.step, workers=stage.workers, frames=stage.frames)
     generator = torch.Generator().manual_seed(seed + run.step)
     begun = time.monotonic() - run.elapsed_s
     saved = validated = time.monotonic()
