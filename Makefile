@@ -10,7 +10,7 @@
 
 TORCH ?= torch==2.13.0
 VENV ?= .venv
-EXTRAS ?= dev,webrtc
+EXTRAS ?= dev
 ARGS ?=
 
 py := $(VENV)/bin/python

@@ -11,6 +11,7 @@
 #       <- kernels <- model    the network, its guide and weights  (torch)
 #   face, model <- aligner, memory <- enhancer    Frame -> faces -> model -> composite
 #   io, channel, stats <- pipeline    source -> enhancer -> sink
+#   pipeline <- rtc    tracks inside a WebRTC call          (av, aiortc)
 #   all of these <- bench <- train;   <- demo, doctor;   all <- cli
 
 from __future__ import annotations
@@ -26,9 +27,11 @@ if TYPE_CHECKING:
     from .frame import Frame
     from .pipeline import Pipeline
     from .report import Certificate, FaceReport, FrameReport
+    from .rtc import EnhancedTrack
 
 __all__ = [
     "Certificate",
+    "EnhancedTrack",
     "Enhancer",
     "FaceReport",
     "Frame",
@@ -41,6 +44,7 @@ __all__ = [
 
 _HOME = {
     "Certificate": "report",
+    "EnhancedTrack": "rtc",
     "Enhancer": "enhancer",
     "FaceReport": "report",
     "Frame": "frame",

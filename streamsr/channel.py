@@ -114,6 +114,10 @@ class LatestFrame(_Base[T]):
 
     async def send(self, item: T) -> None:
         """Never waits for the receiver. Raises RuntimeError after ``close``."""
+        self.push(item)
+
+    def push(self, item: T) -> None:
+        """``send``, for callbacks of the loop."""
         if len(self._items) >= self._capacity and not self._closed:
             self._items.popleft()
             self._dropped += 1

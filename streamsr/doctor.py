@@ -270,7 +270,6 @@ def _weights() -> Iterator[Check]:
 
 
 def _extras() -> Iterator[Check]:
-    yield _imported("aiortc", "aiortc", "pip install 'streamsr[webrtc]' (for WebRTC)")
     with_gpu = "(only with an NVIDIA GPU)"
     yield _imported("cupy", "cupy", f"pip install 'streamsr[cuda]' {with_gpu}")
     yield _imported("torch_tensorrt", "torch-tensorrt", f"pip install 'streamsr[tensorrt]' {with_gpu}")
@@ -292,6 +291,8 @@ def _network() -> Iterator[Check]:
     except OSError as error:
         fix = "allow UDP, or keep to --rtsp-transport tcp"
         yield Check("udp ports", False, _one_line(error), fix)
+    for name in ("aiortc", "aiohttp"):
+        yield _imported(name, name, f"pip install {name}", required=True)
     try:
         from aioice.ice import get_host_addresses
     except ImportError:

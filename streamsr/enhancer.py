@@ -26,6 +26,7 @@ from .model.crop import Crop
 from .model.restorer import Restorer
 from .model.sampler import step_count
 from .report import Certificate, FaceReport, FrameReport, Outcome
+from .session_options import check_fidelity, check_steps
 
 __all__ = ["Enhancer", "Session"]
 
@@ -97,7 +98,11 @@ class Enhancer:
 
 
 class Session:
-    """One stream. ``track``, ``restore`` and ``composite`` belong to one thread each, which may differ."""
+    """One stream. ``track``, ``restore`` and ``composite`` belong to one thread each, which may differ.
+
+    On the thread of ``restore``, ``fidelity`` and ``steps`` may be set between two frames, and ``enabled``:
+    False lets the upscaled original through, and the reports of those frames name no face.
+    """
 
     def __init__(
         self,
@@ -112,12 +117,11 @@ class Session:
     ) -> None:
         if scale not in SCALES:
             raise ConfigError(f"scale must be one of {SCALES}, got {scale}")
-        if not 0 <= fidelity <= 1:
-            raise ConfigError(f"fidelity must be in 0..1, got {fidelity}")
-        if steps != "auto" and not (isinstance(steps, int) and 1 <= steps <= 64):
-            raise ConfigError(f'steps must be "auto" or in 1..64, got {steps}')
+        check_fidelity(fidelity)
+        check_steps(steps)
         self._restorer, self._clock = restorer, clock
         self.scale, self.fidelity, self.steps, self.seed = scale, fidelity, steps, seed
+        self.enabled = True
         self._aligner = Aligner(tracker, scale)
         self._scene = 0
         self._memories: dict[int, FaceMemory] = {}
@@ -145,6 +149,8 @@ class Session:
     def restore(self, tracked: Tracked, deadline_ns: int | None = None) -> Restored:
         """Run the model. deadline_ns: when the frame ought to be done, on the session's clock, if ever."""
         watch = _Stopwatch(dict(tracked.stage_ms))
+        if not self.enabled:
+            return Restored(tracked.frame, (), (), watch.laps, False)
         jobs, reset = self._admit(tracked)
         wanted = [job for job in jobs if job.wanted]
         self._ask_guide(wanted)

@@ -15,9 +15,12 @@ MAX_PX = 2**28  # of a picture and a border of 64 px around it: FFmpeg holds no 
 SAME_ASPECT = 0.01  # sides that differ by less than this are rounding, not another aspect
 
 
-def output_px(info: StreamInfo, scale: int) -> tuple[int, int]:
-    """(width, height) of the output. Raises ConfigError where it is too large."""
-    width, height = info.width * scale, info.height * scale
+def output_px(info: StreamInfo, scale: int, size: tuple[int, int] | None = None) -> tuple[int, int]:
+    """(width, height) of the output: ``size``, or what the first picture's gives.
+
+    Raises ConfigError where it is too large.
+    """
+    width, height = size or (info.width * scale, info.height * scale)
     gives = f"{info.width}x{info.height} at scale {scale} gives {width}x{height}"
     if max(width, height) > MAX_SIDE_PX:
         raise ConfigError(f"{gives}, more than {MAX_SIDE_PX} px: choose a smaller --scale")

@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import replace
 from fractions import Fraction
+from queue import SimpleQueue
 from types import TracebackType
 from typing import Any
 
@@ -17,10 +18,11 @@ from .channel import Channel, LatestFrame, Lossless
 from .clock import MONOTONIC, NS_PER_MS, NS_PER_S, Clock
 from .errors import ConfigError, SourceError, redact
 from .fit import SCALES
-from .frame import Frame, Sink, Source, StreamInfo
+from .frame import MAX_SIDE_PX, Frame, Sink, Source, StreamInfo
 from .loop import run, settle, unwrapped
 from .report import FrameReport
 from .run_report import QueueReport, RunReport, RunStatus, RunTally, versions
+from .session_options import check_fidelity, check_steps
 from .stages import Enhancer, SinkOptions, Stages
 
 __all__ = ["Pipeline", "run"]
@@ -39,6 +41,7 @@ class Pipeline:
 
     source, sink: addresses as ``streamsr.io`` reads them, or objects. ``codec``, ``crf`` and ``overwrite``
     are for a sink given by its address. fidelity, steps, seed: None is the enhancer's default.
+    size: (width, height) of the output, even; by default ``scale`` times the first picture's.
     budget_ms: age that the enhancer is to keep a live frame below, by default 2.5 frame intervals.
     on_progress: called on the loop with a report, at most four times a second, and once at the end.
 
@@ -57,6 +60,7 @@ class Pipeline:
         fidelity: float | None = None,
         steps: int | str | None = None,
         seed: int | None = None,
+        size: tuple[int, int] | None = None,
         codec: str = "h264",
         crf: int | None = None,
         overwrite: bool = False,
@@ -66,14 +70,18 @@ class Pipeline:
     ) -> None:
         if scale not in SCALES:
             raise ConfigError(f"scale must be one of {', '.join(map(str, SCALES))}, got {scale}")
+        if size is not None and not all(0 < side <= MAX_SIDE_PX and side % 2 == 0 for side in size):
+            raise ConfigError(f"sides of size must be even and in 2..{MAX_SIDE_PX}, got {size}")
         if budget_ms is not None and not budget_ms > 0:
             raise ConfigError(f"budget_ms must be above 0, got {budget_ms}")
         self._source, self._sink, self._enhancer = source, sink, enhancer
-        self._scale = scale
+        self._scale, self._size = scale, size
+        _check(fidelity, steps)
         chosen = {"fidelity": fidelity, "steps": steps, "seed": seed}
         self._session_options: dict[str, Any] = {
             name: value for name, value in chosen.items() if value is not None
         }
+        self._adjustments: SimpleQueue[tuple[str, Any]] = SimpleQueue()  # few, by hand
         self._sink_options = SinkOptions(codec, crf, overwrite)
         self._budget_ms, self._clock, self._on_progress = budget_ms, clock, on_progress
 
@@ -98,7 +106,9 @@ class Pipeline:
             self._sink,
             self._enhancer,
             scale=self._scale,
+            size=self._size,
             session_options=self._session_options,
+            adjustments=self._adjustments,
             sink_options=self._sink_options,
             clock=self._clock,
         )
@@ -163,6 +173,25 @@ class Pipeline:
             self._stopping = True
             self._interrupt(asyncio.get_running_loop().time() + STOP_GRACE_S)
 
+    def adjust(
+        self,
+        *,
+        fidelity: float | None = None,
+        steps: int | str | None = None,
+        enabled: bool | None = None,
+    ) -> None:
+        """From the next frame on, also before the first. Raises ConfigError.
+
+        enabled: False lets the upscaled original through.
+        """
+        _check(fidelity, steps)
+        for name, value in {"fidelity": fidelity, "steps": steps}.items():
+            if value is not None:
+                self._session_options[name] = value
+                self._adjustments.put((name, value))
+        if enabled is not None:
+            self._adjustments.put(("enabled", enabled))
+
     def report(self) -> RunReport:
         """The figures so far; also after an error."""
         info, stages, options = self._info, self._stages, self._session_options
@@ -182,7 +211,7 @@ class Pipeline:
             seed=options.get("seed"),
             input_px=(info.width, info.height) if info else None,
             output_px=stages.output_px if stages and info else None,
-            nominal_fps=round(float(info.rate), 3) if info else None,
+            nominal_fps=round(float(info.rate), 3) if info and info.rate else None,
             budget_ms=self._budget_ns(info) / NS_PER_MS if info and live else None,
             frames_total=info.frames if info else None,
             frames_dropped=sum(queue.dropped for queue in queues.values()),
@@ -309,6 +338,13 @@ class Pipeline:
                 self._status = "cancelled"
             else:  # it came too late: the output is finished
                 self._status = "stopped" if self._stopping else "done"
+
+
+def _check(fidelity: float | None, steps: int | str | None) -> None:
+    if fidelity is not None:
+        check_fidelity(fidelity)
+    if steps is not None:
+        check_steps(steps)
 
 
 def _name(end: str | Source | Sink) -> str:

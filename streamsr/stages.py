@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, replace
+from queue import SimpleQueue
 from typing import Any, Protocol
 
 from .clock import NS_PER_MS, Clock
@@ -29,8 +30,13 @@ class Session(Protocol):
     """One stream's state in an enhancer. ``track``, ``restore`` and ``composite`` have a thread each.
 
     A live pipeline may drop what one returned before the next sees it: whatever a later frame has to
-    know of it (a new identity, a discontinuity) must not be in it alone.
+    know of it (a new identity, a discontinuity) must not be in it alone. The three attributes are set on
+    the thread of ``restore``, between two frames; ``enabled``: False lets the upscaled original through.
     """
+
+    fidelity: Any
+    steps: Any
+    enabled: bool
 
     def track(self, frame: Frame) -> Any: ...
 
@@ -69,6 +75,8 @@ class SinkOptions:
 class Stages:
     """decode, track, restore, composite, encode. ``session_options``: passed to ``enhancer.session`` too.
 
+    adjustments: (name, value) of attributes of the session, set before its next frame.
+
     The threads store what they open themselves: a cancelled caller never sees what its call returned.
     """
 
@@ -79,12 +87,16 @@ class Stages:
         enhancer: Enhancer,
         *,
         scale: int,
+        size: tuple[int, int] | None,
         session_options: dict[str, Any],
+        adjustments: SimpleQueue[tuple[str, Any]],
         sink_options: SinkOptions,
         clock: Clock,
     ) -> None:
         self._source_given, self._sink_given, self._enhancer = source, sink, enhancer
-        self._scale, self._session_options, self._sink_options = scale, session_options, sink_options
+        self._scale, self._size = scale, size
+        self._session_options, self._sink_options = session_options, sink_options
+        self._adjustments = adjustments
         self._clock = clock
         self._source: Source | None = None
         self._session: Session | None = None
@@ -113,7 +125,7 @@ class Stages:
         """
         await self._restoring.call(self._open_session)
         info = await self._decoding.call(self._open_source)
-        self.output_px = output_px(info, self._scale)
+        self.output_px = output_px(info, self._scale, self._size)
         await self._encoding.call(self._open_sink, info)
         return info
 
@@ -223,6 +235,8 @@ class Stages:
 
     def _restore(self, tracked: Any, deadline_ns: int | None) -> tuple[Any, float]:
         assert self._session is not None
+        while not self._adjustments.empty():
+            setattr(self._session, *self._adjustments.get())
         began_ns = self._clock.now_ns()
         restored = self._session.restore(tracked, deadline_ns=deadline_ns)
         return restored, self._ms_since(began_ns)

@@ -45,6 +45,7 @@ def test_the_core_works_here(rows: dict[str, doctor.Check]) -> None:
         *("VP8 encode", "FFV1 encode", "MJPEG decode", "opencv", "mediapipe", "mediapipe models"),
         *(
             "aiortc",
+            "aiohttp",
             "cupy",
             "torch-tensorrt",
             "tcp ports",
@@ -95,11 +96,10 @@ def test_table_says_what_is_missing_and_the_fix(
 
 
 def test_missing_extra_is_no_failure(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "aiortc", None)
+    monkeypatch.setitem(sys.modules, "cupy", None)
     rows = list(doctor._extras())
-    assert rows[0] == doctor.Check(
-        "aiortc", False, "not installed (aiortc)", "pip install 'streamsr[webrtc]' (for WebRTC)"
-    )
+    fix = "pip install 'streamsr[cuda]' (only with an NVIDIA GPU)"
+    assert rows[0] == doctor.Check("cupy", False, "not installed (cupy)", fix)
     assert doctor.core_works(rows)
 
 

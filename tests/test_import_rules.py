@@ -22,13 +22,14 @@ FOLDERS = {
 # Lowest first. A module or package imports only itself and what stands in the rows above its own.
 LAYERS = [
     {"clock", "errors", "machine", "version", "interrupt"},
-    {"frame", "ladder", "loop", "report", "worker"},
+    {"frame", "ladder", "loop", "report", "session_options", "worker"},
     {"channel", "fit", "stats"},
     {"face", "io", "kernels", "run_report"},
     {"features", "model", "stages"},
     {"aligner", "memory"},
     {"enhancer"},
     {"pipeline"},
+    {"rtc"},
     {"bench", "doctor", "side_by_side"},
     {"console", "demo", "train"},
     {"cli_enhance"},
@@ -41,6 +42,7 @@ LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 NEVER = {
     "io": {"torch"},
     "pipeline": {"torch"},
+    "rtc": {"torch"},
     "model": {"aiortc", "av", "mediapipe"},
     "kernels": {"aiortc", "av", "mediapipe"},
 }

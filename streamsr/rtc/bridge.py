@@ -1,0 +1,160 @@
+"""Between a track, which lives on an event loop, and the threads of a pipeline."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+from fractions import Fraction
+
+from aiortc.mediastreams import VIDEO_TIME_BASE, convert_timebase
+from av import VideoFrame
+from av.video.reformatter import VideoReformatter
+
+from ..channel import LatestFrame
+from ..clock import NS_PER_MS, Clock
+from ..errors import DecodeError, SinkError, SourceError
+from ..frame import Colour, Frame, StreamInfo
+from ..io.colour import UprightRgb, colour_of, from_rgb
+from ..stats import LatencyWindow
+
+__all__ = ["TrackSink", "TrackSource"]
+
+UNKNOWN_RATE = Fraction(0)  # a track does not say it
+GAP_S = 1.0  # after a longer pause the picture is another one
+NOMINAL_STEP = 90_000 // 30  # between the last frame before and the first after times that went back
+DELAY_WINDOW = 50  # frames: two seconds, so that the delay follows the load without following single frames
+
+
+class TrackSource:
+    """The newest frame of a track. ``put`` and ``end`` are called on the loop, the rest on a thread.
+
+    A frame that is not read before the next one comes is gone; the gap in ``Frame.index`` tells.
+    """
+
+    live = True
+    url = "webrtc:in"
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._changed = threading.Condition()
+        self._newest: tuple[VideoFrame, int, int] | None = None  # frame, captured_ns, index
+        self._arrived = 0
+        self._ended = False
+        self._failure: SourceError | None = None
+        self._opened: Frame | None = None  # the first picture, which ``open`` had to wait for
+        self._rgb = UprightRgb()
+        self._last_pts: int | None = None  # of the output, in units of 1/90000 s
+        self._shift = 0  # from the track's times to the output's
+
+    def put(self, frame: VideoFrame) -> None:
+        with self._changed:
+            self._newest = frame, self._clock.now_ns(), self._arrived
+            self._arrived += 1
+            self._changed.notify()
+
+    def end(self, failure: SourceError | None = None) -> None:
+        """No more frames will come; the first ``failure`` is the reader's. May be called twice."""
+        with self._changed:
+            self._ended, self._failure = True, self._failure or failure
+            self._changed.notify()
+
+    def open(self) -> StreamInfo:
+        taken = self._take()
+        if taken is None:
+            raise SourceError("the track ended before its first picture", self.url)
+        self._opened = self._frame(*taken)
+        return StreamInfo(
+            self._opened.width, self._opened.height, UNKNOWN_RATE, VIDEO_TIME_BASE, colour_of(taken[0])
+        )
+
+    def read(self) -> Frame | None:
+        if self._opened is not None:
+            first, self._opened = self._opened, None
+            return first
+        taken = self._take()
+        return None if taken is None else self._frame(*taken)
+
+    def interrupt(self) -> None:
+        self.end()
+
+    def close(self) -> None:
+        self.end()
+        self._newest = None
+
+    def _take(self) -> tuple[VideoFrame, int, int] | None:
+        with self._changed:
+            self._changed.wait_for(lambda: self._newest is not None or self._ended)
+            taken, self._newest = self._newest, None
+            if taken is None and self._failure is not None:
+                raise self._failure
+            return taken
+
+    def _frame(self, picture: VideoFrame, captured_ns: int, index: int) -> Frame:
+        if picture.pts is None or picture.time_base is None:
+            raise DecodeError("a frame of the track has no pts", self.url)
+        pts = convert_timebase(picture.pts, picture.time_base, VIDEO_TIME_BASE) + self._shift
+        step = None if self._last_pts is None else pts - self._last_pts
+        if step is not None and step <= 0:  # another source behind the same track
+            self._shift += NOMINAL_STEP - step
+            pts += NOMINAL_STEP - step
+        self._last_pts = pts
+        return Frame(
+            image=self._rgb.read(picture),
+            pts=pts,
+            time_base=VIDEO_TIME_BASE,
+            captured_ns=captured_ns,
+            index=index,
+            discontinuity=step is None or not 0 < step * VIDEO_TIME_BASE <= GAP_S,
+        )
+
+
+class TrackSink:
+    """Pictures for whoever awaits ``frames``: the newest one, converted for an encoder on the thread."""
+
+    url = "webrtc:out"
+
+    def __init__(self, clock: Clock, loop: asyncio.AbstractEventLoop) -> None:
+        self._clock, self._loop = clock, loop
+        self._reformatter = VideoReformatter()
+        self._colour = Colour()
+        self._delays = LatencyWindow(DELAY_WINDOW)
+        self._ended = False
+        self.frames: LatestFrame[tuple[VideoFrame, int]] = LatestFrame(1)  # with captured_ns
+
+    @property
+    def delay_ms(self) -> float:
+        """Median time from capture to ``taken`` of the last frames; 0 before the first."""
+        return self._delays.percentiles().p50
+
+    def taken(self, captured_ns: int) -> None:
+        """On the loop: a consumer has the frame captured then."""
+        self._delays.add((self._clock.now_ns() - captured_ns) / NS_PER_MS)
+
+    def end(self) -> None:
+        """On the loop: no more frames, from now on. May be called twice."""
+        self._ended = True
+        self.frames.close()
+
+    def open(self, info: StreamInfo) -> None:
+        self._colour = info.colour
+
+    def write(self, frame: Frame) -> None:
+        picture = from_rgb(frame.image, self._colour, "yuv420p", self._reformatter)
+        picture.pts, picture.time_base = frame.pts, frame.time_base
+        self._on_loop(lambda: self._push(picture, frame.captured_ns))
+
+    def close(self) -> None:
+        self._on_loop(self.end)
+
+    def abort(self) -> None: ...
+
+    def _push(self, picture: VideoFrame, captured_ns: int) -> None:
+        if not self._ended:
+            self.frames.push((picture, captured_ns))
+
+    def _on_loop(self, function: Callable[[], object]) -> None:
+        try:
+            self._loop.call_soon_threadsafe(function)
+        except RuntimeError as error:
+            raise SinkError("the event loop of the track is closed", self.url) from error
