@@ -81,6 +81,6 @@ def feature_distance(a: list[Tensor], b: list[Tensor]) -> Tensor:
     """(B,): squared distance of features of unit length, mean over places, then over the taps."""
     each = []
     for one, other in zip(a, b, strict=True):
-        gap = F.normalize(one, dim=1, eps=1e-6) - F.normalize(other, dim=1, eps=1e-6)
+        gap = F.normalize(one.float(), dim=1, eps=1e-6) - F.normalize(other.float(), dim=1, eps=1e-6)
         each.append(gap.square().sum(1).mean((1, 2)))
     return torch.stack(each).mean(0)

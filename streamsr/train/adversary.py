@@ -2,7 +2,7 @@
 
 The discriminator is small heads on frozen SqueezeNet features (projected GAN) and one head of its own on
 the picture beside the input. Pairs are relativistic and its gradient is penalised at real and at restored
-pictures (R3GAN), by finite differences: safe in bfloat16.
+pictures (R3GAN), by finite differences, safe in bfloat16, every few steps.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from torch import Tensor, nn
 from ..features import TAPS, SqueezeNet, feature_distance
 from ..model.guide import haar_stack, luma_of
 
-__all__ = ["Adversary", "Judged"]
+__all__ = ["Adversary", "Judged", "Seen"]
 
 WARM_UP, RAMP = 500, 2000  # steps of the discriminator alone; then of its weight growing
 MOST = 0.02  # weight of the adversarial loss
 LR = 2e-4
-_PENALTY, _NUDGE = 1.0, 0.01
+_PENALTY, _NUDGE, _PENALTY_EVERY = 1.0, 0.01, 4
 _HEAD_TAPS = (1, 2, 3, 4)
-_FEATURES, _MATCHING, _HAAR, _STRUCTURE, _SPECTRUM = 0.2, 0.02, 0.02, 0.1, 0.05
+_FEATURES, _MATCHING, _HAAR, _STRUCTURE, _SPECTRUM = 0.05, 0.02, 0.02, 0.1, 0.05
 
 
 class Judged(NamedTuple):
@@ -32,6 +32,14 @@ class Judged(NamedTuple):
     x_hat: Tensor
     x: Tensor
     x_in: Tensor
+
+
+class Seen(NamedTuple):
+    """pictures: as they were judged; the features of x_hat and x among them, as ``SqueezeNet`` gives them."""
+
+    pictures: Judged
+    taps_hat: list[Tensor]
+    taps: list[Tensor]
 
 
 class Discriminator(nn.Module):
@@ -59,20 +67,26 @@ class Discriminator(nn.Module):
 
     def forward(self, taps: list[Tensor], picture: Tensor, x_in: Tensor) -> tuple[Tensor, list[Tensor]]:
         """Also the heads' hidden features, to be matched."""
+        with torch.autocast(picture.device.type, torch.bfloat16):
+            logits, hidden = self._heads(taps, picture, x_in)
+        return torch.cat(logits, 1).float(), [features.float() for features in hidden]
+
+    def _heads(self, taps: list[Tensor], picture: Tensor, x_in: Tensor) -> tuple[list[Tensor], list[Tensor]]:
         logits, hidden = [], []
         for head, tap in zip(self.heads, _HEAD_TAPS, strict=True):
-            inner = head[:4](F.normalize(taps[tap], dim=1, eps=1e-6))  # type: ignore[index]
+            inner = head[:4](F.normalize(taps[tap].float(), dim=1, eps=1e-6))  # type: ignore[index]
             hidden.append(inner)
             logits.append(head[4](inner).flatten(1))  # type: ignore[index]
         logits.append(self.own(F.pixel_unshuffle(torch.cat([picture, x_in], 1), 4)).flatten(1))
-        return torch.cat(logits, 1), hidden
+        return logits, hidden
 
 
 class Adversary:
-    """The discriminator with its optimiser; ``loss`` is the generator's, ``update`` its own turn."""
+    """The discriminator with its optimiser. A step: ``look`` at a visit, add ``loss`` to the generator's,
+    and after its update give the discriminator its own turn, ``update``."""
 
     def __init__(self, squeezenet: SqueezeNet, device: torch.device, seed: int) -> None:
-        self.backbone = squeezenet.to(device)
+        self.backbone = squeezenet.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.discriminator = Discriminator().to(device)
         self.optimiser = torch.optim.AdamW(self.discriminator.parameters(), LR, (0.0, 0.99), weight_decay=0.0)
         self.step = 0
@@ -95,44 +109,51 @@ class Adversary:
         self.optimiser.load_state_dict(saved["optimiser"])  # type: ignore[arg-type]
         self.step = int(saved["step"])  # type: ignore[call-overload]
 
-    def loss(self, judged: Judged) -> Tensor:
-        """Feature distance, feature matching, Haar bands, structure, spectrum, and the adversarial term."""
-        x_hat, x = judged.x_hat, judged.x
-        taps_hat = self.backbone(x_hat)
+    def look(self, judged: Judged) -> Seen:
+        """Both pictures, changed alike, and their features; the restored one's carry gradients."""
+        changed = self._changed(judged)
+        taps_hat = self._taps(changed.x_hat)
         with torch.no_grad():
-            taps = self.backbone(x)
-        loss = _FEATURES * feature_distance(taps_hat, taps).mean()
+            taps = self._taps(changed.x)
+        return Seen(changed, taps_hat, taps)
+
+    def loss(self, seen: Seen) -> Tensor:
+        """Feature distance, feature matching, Haar bands, structure, spectrum, and the adversarial term."""
+        x_hat, x, x_in = seen.pictures
+        loss = _FEATURES * feature_distance(seen.taps_hat, seen.taps).mean()
         loss = loss + _HAAR * _haar_loss(x_hat, x) + _STRUCTURE * (1 - _structure(x_hat, x))
         loss = loss + _SPECTRUM * _spectrum_loss(x_hat, x)
         if self.weight > 0:
-            changed = self._changed(judged)
-            hat, hidden_hat = self._judge(changed.x_hat, changed.x_in)
+            hat, hidden_hat = self.discriminator(seen.taps_hat, x_hat, x_in)
             with torch.no_grad():
-                real, hidden = self._judge(changed.x, changed.x_in)
+                real, hidden = self.discriminator(seen.taps, x, x_in)
             gaps = [F.l1_loss(one, other) for one, other in zip(hidden_hat, hidden, strict=True)]
             loss = loss + _MATCHING * torch.stack(gaps).mean()
             loss = loss + self.weight * F.softplus(real - hat).mean()
         return loss
 
-    def update(self, judged: Judged) -> None:
+    def update(self, seen: Seen) -> None:
         """One step of the discriminator on a visit that has been learned from."""
-        x_hat, x, x_in = self._changed(Judged(*(v.detach() for v in judged)))
-        real, hat = (self._judge(v, x_in)[0] for v in (x, x_hat))
+        x_hat, x, x_in = (v.detach() for v in seen.pictures)
+        pairs = ((x, seen.taps), (x_hat, [tap.detach() for tap in seen.taps_hat]))
+        real, hat = (self.discriminator(taps, picture, x_in)[0] for picture, taps in pairs)
         loss = F.softplus(hat - real).mean()
-        for picture, logits in ((x, real), (x_hat, hat)):
-            nudged = picture + _NUDGE * torch.randn_like(picture)
-            loss = loss + _PENALTY * (self._judge(nudged, x_in)[0] - logits).square().mean()
+        if self.step % _PENALTY_EVERY == 0:
+            for picture, logits in ((x, real), (x_hat, hat)):
+                nudged = picture + _NUDGE * torch.randn_like(picture)
+                there = self.discriminator(self._taps(nudged), nudged, x_in)[0]
+                loss = loss + _PENALTY_EVERY * _PENALTY * (there - logits).square().mean()
+        self.optimiser.zero_grad(set_to_none=True)  # the generator's turn left gradients here
         loss.backward()
         nn.utils.clip_grad_norm_(self.discriminator.parameters(), 1.0)
         self.optimiser.step()
-        self.optimiser.zero_grad(set_to_none=True)
         told = float((real.mean(1) > hat.mean(1)).float().mean())
         self.accuracy = 0.98 * self.accuracy + 0.02 * told
         self.step += 1
 
-    def _judge(self, picture: Tensor, x_in: Tensor) -> tuple[Tensor, list[Tensor]]:
-        logits, hidden = self.discriminator(self.backbone(picture), picture, x_in)
-        return logits, hidden
+    def _taps(self, picture: Tensor) -> list[Tensor]:
+        with torch.autocast(picture.device.type, torch.bfloat16):
+            return self.backbone(picture.contiguous(memory_format=torch.channels_last))
 
     def _changed(self, judged: Judged) -> Judged:
         """The same flip, shift and cutout for all three: few stills are soon known by heart."""
@@ -165,23 +186,18 @@ def _by_band(sixteen: Tensor) -> Tensor:
 
 
 def _structure(x_hat: Tensor, x: Tensor, scales: int = 3) -> Tensor:
-    """Mean contrast-structure term of SSIM on luma over scales (11-px Gaussian, sigma 1.5)."""
-    a, b = luma_of(x_hat), luma_of(x)
-    at = torch.arange(11, device=x.device) - 5.0
-    line = (-(at.square()) / (2 * 1.5**2)).exp()
-    line = line / line.sum()
+    """Mean contrast-structure term of SSIM on luma over scales, in windows of 8 x 8 px, 4 px apart."""
+    both = torch.cat([luma_of(x_hat), luma_of(x)], 1)
     terms = []
     for _ in range(scales):
-        mean = [_smooth(v, line) for v in (a, b, a * a, b * b, a * b)]
-        covariance = mean[4] - mean[0] * mean[1]
-        variances = mean[2] - mean[0].square() + mean[3] - mean[1].square()
+        a, b = both[:, :1], both[:, 1:]
+        means = F.avg_pool2d(torch.cat([both, both.square(), a * b], 1), 8, stride=4)
+        mean_a, mean_b, square_a, square_b, product = means.split(1, 1)
+        covariance = product - mean_a * mean_b
+        variances = square_a - mean_a.square() + square_b - mean_b.square()
         terms.append(((2 * covariance + 0.0036) / (variances + 0.0036)).mean())  # (0.03 * 2)^2
-        a, b = F.avg_pool2d(a, 2), F.avg_pool2d(b, 2)
+        both = F.avg_pool2d(both, 2)
     return torch.stack(terms).mean()
-
-
-def _smooth(x: Tensor, line: Tensor) -> Tensor:
-    return F.conv2d(F.conv2d(x, line.view(1, 1, 1, -1)), line.view(1, 1, -1, 1))
 
 
 def _spectrum_loss(x_hat: Tensor, x: Tensor) -> Tensor:

@@ -181,7 +181,8 @@ def train_stage(
             losses.append(float(restoring.detach()))
             loss = loss + restoring
             if run.adversary is not None:
-                loss = loss + run.adversary.loss(Judged(*visit[:3]))
+                seen = run.adversary.look(Judged(*visit[:3]))
+                loss = loss + run.adversary.loss(seen)
         progress = run.elapsed_s / (minutes * 60)
         lr = (
             stage.lr
@@ -190,7 +191,7 @@ def train_stage(
         )
         run.update(loss, lr, stage.ema)
         if run.adversary is not None:
-            run.adversary.update(Judged(*visit[:3]))
+            run.adversary.update(seen)
         now = time.monotonic()
         run.elapsed_s = now - begun
         if run.step % LOG_STEPS == 0:
