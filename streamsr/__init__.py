@@ -12,6 +12,7 @@
 #   face, model <- aligner, memory <- enhancer    Frame -> faces -> model -> composite
 #   io, channel, stats <- pipeline    source -> enhancer -> sink
 #   pipeline <- rtc    tracks inside a WebRTC call          (av, aiortc)
+#       <- serve       WHIP, WHEP and the page                     (aiohttp)
 #   all of these <- bench <- train;   <- demo, doctor;   all <- cli
 
 from __future__ import annotations

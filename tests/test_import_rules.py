@@ -30,9 +30,10 @@ LAYERS = [
     {"enhancer"},
     {"pipeline"},
     {"rtc"},
+    {"serve"},
     {"bench", "doctor", "side_by_side"},
     {"console", "demo", "train"},
-    {"cli_enhance"},
+    {"cli_enhance", "cli_serve"},
     {"cli"},
     {"__main__"},
 ]
@@ -43,6 +44,7 @@ NEVER = {
     "io": {"torch"},
     "pipeline": {"torch"},
     "rtc": {"torch"},
+    "serve": {"torch"},
     "model": {"aiortc", "av", "mediapipe"},
     "kernels": {"aiortc", "av", "mediapipe"},
 }

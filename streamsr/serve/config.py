@@ -1,0 +1,174 @@
+"""What a server is told: addresses, secrets, ICE and limits. One frozen document, from flags or TOML."""
+
+from __future__ import annotations
+
+import ipaddress
+import ssl
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+
+from ..errors import ConfigError
+
+__all__ = ["IceServer", "Limits", "ServeConfig"]
+
+TOKEN_CHARACTERS = 16  # fewest: about 80 random bits as base32
+_URL_OF_ICE = r"^(stun|stuns|turn|turns):[^\s<>\"?,;]+(\?transport=(udp|tcp))?$"
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class IceServer(_Model):
+    """A STUN or TURN server, for this server's own candidates and in the Link header for its clients.
+
+    TURN takes a user and a credential, which every authorised client is told.
+    """
+
+    url: Annotated[str, Field(pattern=_URL_OF_ICE)]
+    username: str | None = None
+    credential: SecretStr | None = None
+
+    @model_validator(mode="after")
+    def _turn_has_a_user(self) -> IceServer:
+        has_both = self.username is not None and self.credential is not None
+        if self.url.startswith("turn") and not has_both:
+            raise ValueError(f"{self.url} needs username and credential")
+        if self.url.startswith("stun") and (self.username is not None or self.credential is not None):
+            raise ValueError(f"{self.url} takes no username or credential")
+        return self
+
+
+class Limits(_Model):
+    """What one server, and one client of it, may take.
+
+    sessions: publishers and viewers together. width_px, height_px, fps: of the picture that comes in.
+    session_s: length of a session. connect_s: from the answer to the first connection. silence_s: a
+    publisher that has sent no picture for so long gives up its stream. takeover_s: the same, while
+    someone else asks for its name. header_s, body_s: for a request to arrive.
+    """
+
+    sessions: Annotated[int, Field(ge=1, le=1000)] = 16
+    streams: Annotated[int, Field(ge=1, le=100)] = 4
+    connections: Annotated[int, Field(ge=1)] = 256
+    sdp_bytes: Annotated[int, Field(ge=1024, le=2**20)] = 65_536
+    body_bytes: Annotated[int, Field(ge=256, le=2**20)] = 8192
+    candidates: Annotated[int, Field(ge=1, le=1000)] = 64
+    width_px: Annotated[int, Field(ge=16, le=8192)] = 1920
+    height_px: Annotated[int, Field(ge=16, le=8192)] = 1080
+    fps: Annotated[float, Field(ge=1, le=240)] = 60.0
+    session_s: Annotated[float, Field(ge=1)] = 4 * 3600.0
+    connect_s: Annotated[float, Field(ge=1)] = 20.0
+    silence_s: Annotated[float, Field(ge=1)] = 30.0
+    takeover_s: Annotated[float, Field(ge=0.5)] = 3.0
+    header_s: Annotated[float, Field(ge=0.1)] = 15.0
+    body_s: Annotated[float, Field(ge=0.1)] = 10.0
+
+
+class ServeConfig(_Model):
+    """All of ``streamsr serve``. Wrong combinations raise ConfigError in ``of`` and ``load``.
+
+    token: publishes, watches and controls; view_token: watches only. hosts: names under which clients
+    reach the server (IP addresses and localhost always do). origins: of foreign pages that may call it.
+    udp_ports: first and last port for media. ice_addresses: the addresses of this machine that media may
+    use; none: all of them. insecure: allow an address that is not loopback without token or TLS.
+    """
+
+    host: str = "127.0.0.1"
+    port: Annotated[int, Field(ge=0, le=65535)] = 8080
+    token: SecretStr | None = None
+    view_token: SecretStr | None = None
+    tls_certificate: Path | None = None
+    tls_key: Path | None = None
+    insecure: bool = False
+    hosts: tuple[str, ...] = ()
+    origins: tuple[str, ...] = ()
+    ice_servers: tuple[IceServer, ...] = ()
+    ice_addresses: tuple[str, ...] = ()
+    udp_ports: tuple[Annotated[int, Field(ge=1024, le=65535)], Annotated[int, Field(le=65535)]] | None = None
+    scale: Literal[1, 2, 4, 8] = 2
+    fidelity: Annotated[float, Field(ge=0, le=1)] | None = None
+    steps: Annotated[int, Field(ge=1, le=64)] | Literal["auto"] = "auto"
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    limits: Limits = Limits()
+
+    @classmethod
+    def load(cls, path: Path | None, flags: Mapping[str, Any]) -> ServeConfig:
+        """``flags`` over the TOML file at ``path``, if any. Raises ConfigError."""
+        document: dict[str, Any] = {}
+        if path is not None:
+            try:
+                document = tomllib.loads(path.read_text(encoding="utf-8"))
+            except OSError as error:
+                raise ConfigError(f"cannot read {path}: {error.strerror}") from error
+            except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+                raise ConfigError(f"{path} is not TOML: {error}") from error
+        return cls.of(**{**document, **flags})
+
+    @classmethod
+    def of(cls, **values: Any) -> ServeConfig:
+        """Checked, with one line about the first mistake. Raises ConfigError."""
+        try:
+            return cls(**values)
+        except ValidationError as error:
+            first = error.errors(include_input=False)[0]
+            where = ".".join(map(str, first["loc"]))
+            message = first["msg"].removeprefix("Value error, ")
+            raise ConfigError(f"{where}: {message}" if where else message) from None
+
+    @model_validator(mode="after")
+    def _is_safe(self) -> ServeConfig:
+        for name, secret in (("token", self.token), ("view_token", self.view_token)):
+            if secret is not None and len(secret.get_secret_value()) < TOKEN_CHARACTERS:
+                raise ValueError(f"{name} must have at least {TOKEN_CHARACTERS} characters")
+            if secret is not None and not _is_one_word(secret.get_secret_value()):
+                raise ValueError(f"{name} must be printable ASCII without spaces")
+        if self.view_token is not None and self.token is None:
+            raise ValueError("view_token without token: anybody could publish")
+        if (self.tls_certificate is None) != (self.tls_key is None):
+            raise ValueError("tls_certificate and tls_key go together")
+        if self.udp_ports is not None and self.udp_ports[0] > self.udp_ports[1]:
+            raise ValueError(f"udp_ports must rise, got {self.udp_ports[0]}-{self.udp_ports[1]}")
+        missing = [
+            flag
+            for flag, value in (("--token", self.token), ("--tls-cert and --tls-key", self.tls_certificate))
+            if value is None
+        ]
+        if missing and not self.insecure and not self.loopback:
+            raise ValueError(
+                f"{self.host} is open to others: give {' and '.join(missing)}, or --insecure if you mean it"
+            )
+        return self
+
+    @property
+    def loopback(self) -> bool:
+        """Only this machine can reach the server."""
+        if self.host == "localhost":
+            return True
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return False
+
+    def tls(self) -> ssl.SSLContext | None:
+        """Raises ConfigError for files that are no certificate and its key."""
+        if self.tls_certificate is None or self.tls_key is None:
+            return None
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        try:
+            context.load_cert_chain(self.tls_certificate, self.tls_key)
+        except (OSError, ssl.SSLError) as error:
+            raise ConfigError(
+                f"cannot use {self.tls_certificate} and {self.tls_key}: {error.strerror or error}"
+            ) from error
+        return context
+
+
+def _is_one_word(text: str) -> bool:
+    return text.isascii() and text.isprintable() and " " not in text

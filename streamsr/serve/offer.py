@@ -1,0 +1,116 @@
+"""What comes in as SDP, looked at before aiortc acts on it: offers, and fragments with more candidates."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+from aiortc import RTCIceCandidate
+from aiortc.sdp import DIRECTIONS, MediaDescription, SessionDescription, candidate_from_sdp
+
+from .config import Limits
+from .refusal import Refusal
+
+__all__ = ["Fragment", "check_offer", "read_fragment"]
+
+MAX_LINES = 1000  # a browser's offer of sound and picture has about 200
+MAX_SECTIONS = 2  # one of sound, one of picture
+
+# what aiortc's parser raises for text that is no SDP
+_UNREADABLE = (AssertionError, AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError)
+_ICE_WORD = re.compile(r"[A-Za-z0-9+/]{4,256}")
+
+
+@dataclass(frozen=True, slots=True)
+class Fragment:
+    """A body of application/trickle-ice-sdpfrag (RFC 8840): of one media section, as bundling has it."""
+
+    username: str
+    password: str
+    candidates: tuple[RTCIceCandidate, ...]
+    complete: bool
+
+
+def check_offer(text: str, wanted: Literal["send", "receive"], limits: Limits) -> SessionDescription:
+    """wanted: what the client must offer to do with a picture.
+
+    Raises Refusal: 400 for what is no offer, 422 for one that cannot be served.
+    """
+    if text.count("\n") > MAX_LINES:
+        raise Refusal(400, f"an offer has at most {MAX_LINES} lines")
+    try:
+        offer = SessionDescription.parse(text)
+    except _UNREADABLE:
+        raise Refusal(400, "the body is not an SDP offer") from None
+    kinds = [media.kind for media in offer.media]
+    if len(kinds) > MAX_SECTIONS or len(set(kinds)) != len(kinds) or not set(kinds) <= {"audio", "video"}:
+        raise Refusal(422, "an offer has one video section, at most one audio section, and no others")
+    if "video" not in kinds:
+        raise Refusal(422, "an offer needs a video section")
+    if sum(len(media.ice_candidates) for media in offer.media) > limits.candidates:
+        raise Refusal(422, f"an offer has at most {limits.candidates} ICE candidates")
+    needed = "sendonly" if wanted == "send" else "recvonly"
+    for media in offer.media:
+        _check_section(media)
+        if media.kind == "video" and media.direction not in (needed, "sendrecv"):
+            raise Refusal(422, f"the video section must be {needed}")
+    mids = [media.rtp.muxId for media in offer.media]
+    bundled = {str(mid) for group in offer.group if group.semantic == "BUNDLE" for mid in group.items}
+    if len(set(mids)) != len(mids) or (len(mids) > 1 and not set(mids) <= bundled):
+        raise Refusal(422, "the sections must be in one BUNDLE group")
+    return offer
+
+
+def _check_section(media: MediaDescription) -> None:
+    ice, dtls = media.ice, media.dtls
+    if not (_is_ice_word(ice.usernameFragment) and _is_ice_word(ice.password)):
+        raise Refusal(400, "each section needs ice-ufrag and ice-pwd")
+    if dtls is None or not any(print_.algorithm.lower() == "sha-256" for print_ in dtls.fingerprints):
+        raise Refusal(400, "each section needs a sha-256 fingerprint and a setup attribute")
+    if not media.rtp.muxId or not media.rtcp_mux:
+        raise Refusal(400, "each section needs mid and rtcp-mux")
+    if media.direction not in (None, *DIRECTIONS):
+        raise Refusal(400, "a section's direction is unknown")
+
+
+def _is_ice_word(text: str | None) -> bool:
+    return text is not None and _ICE_WORD.fullmatch(text) is not None
+
+
+def read_fragment(text: str, limits: Limits) -> Fragment:
+    """Raises Refusal: 400 for what is no fragment."""
+    lines = [line.strip() for line in text.splitlines()]
+    if len(lines) > MAX_LINES:
+        raise Refusal(400, f"a fragment has at most {MAX_LINES} lines")
+    found: dict[str, str] = {}
+    mid: str | None = None
+    candidates: list[RTCIceCandidate] = []
+    complete = False
+    for line in lines:
+        name, _, value = line.removeprefix("a=").partition(":")
+        if not line.startswith("a="):
+            continue
+        if name in ("ice-ufrag", "ice-pwd"):
+            found.setdefault(name, value)
+        elif name == "mid":
+            mid = value
+        elif name == "end-of-candidates":
+            complete = True
+        elif name == "candidate" and value:
+            candidates.append(_candidate(value, mid))
+    if not (_is_ice_word(found.get("ice-ufrag")) and _is_ice_word(found.get("ice-pwd"))):
+        raise Refusal(400, "a fragment needs ice-ufrag and ice-pwd")
+    if len(candidates) > limits.candidates:
+        raise Refusal(422, f"a fragment has at most {limits.candidates} ICE candidates")
+    return Fragment(found["ice-ufrag"], found["ice-pwd"], tuple(candidates), complete)
+
+
+def _candidate(value: str, mid: str | None) -> RTCIceCandidate:
+    try:
+        candidate = candidate_from_sdp(value)
+    except _UNREADABLE:
+        raise Refusal(400, "a candidate line is malformed") from None
+    candidate.sdpMid = mid
+    candidate.sdpMLineIndex = 0 if mid is None else None
+    return candidate
