@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable
 from fractions import Fraction
 
 from aiortc.mediastreams import VIDEO_TIME_BASE, convert_timebase
@@ -142,19 +141,15 @@ class TrackSink:
     def write(self, frame: Frame) -> None:
         picture = from_rgb(frame.image, self._colour, "yuv420p", self._reformatter)
         picture.pts, picture.time_base = frame.pts, frame.time_base
-        self._on_loop(lambda: self._push(picture, frame.captured_ns))
+        try:
+            self._loop.call_soon_threadsafe(self._push, picture, frame.captured_ns)
+        except RuntimeError as error:
+            raise SinkError("the event loop of the track is closed", self.url) from error
 
-    def close(self) -> None:
-        self._on_loop(self.end)
+    def close(self) -> None: ...
 
     def abort(self) -> None: ...
 
     def _push(self, picture: VideoFrame, captured_ns: int) -> None:
         if not self._ended:
             self.frames.push((picture, captured_ns))
-
-    def _on_loop(self, function: Callable[[], object]) -> None:
-        try:
-            self._loop.call_soon_threadsafe(function)
-        except RuntimeError as error:
-            raise SinkError("the event loop of the track is closed", self.url) from error

@@ -69,6 +69,10 @@ class CodecProfile:
         if not -16 <= self.vp8_cpu_used <= -1:
             raise ConfigError(f"vp8_cpu_used must be in -16..-1, got {self.vp8_cpu_used}")
 
+    def bounded(self, bitrate: int) -> int:
+        """``bitrate``, in bits per second, moved between min_kbps and max_kbps."""
+        return max(1000 * self.min_kbps, min(bitrate, 1000 * self.max_kbps))
+
     @classmethod
     def for_output(cls, width: int, height: int, rate: int = 30) -> CodecProfile:
         """For pictures of ``width`` x ``height`` px: 3 Mbit/s at 1280x720, 0.5 to 6 as the network allows."""

@@ -1,8 +1,8 @@
 """aiortc's encoders, opened with the options and rates of a codec profile.
 
-aiortc opens a codec where it finds none that fits the picture and the target rate. These have one open
-before it looks: x264 takes a new rate while it runs; libvpx must be opened anew, which costs a key frame,
-so its rate follows the receiver's estimate in steps.
+aiortc opens a codec wherever it finds none that fits the picture and the target rate. These have one open
+before it looks. A new rate takes a new codec, and that a key frame, so the rate follows the receiver's
+estimate in steps.
 """
 
 from __future__ import annotations
@@ -28,100 +28,90 @@ from .jitter_buffer import frames_in
 if TYPE_CHECKING:
     from .codec_profile import CodecProfile
 
-__all__ = ["BurstDecoder", "SteadyH264Encoder", "SteadyVp8Encoder"]
+__all__ = ["BurstDecoder", "SteadyH264Encoder", "SteadyVp8Encoder", "encoder"]
 
 KEYFRAME_INTERVAL = 3000  # frames; receivers ask for one when they need it
-VBV_S = 0.5  # of x264's rate control
+BUFFER_S = 0.5  # of rate control: what a key frame may be ahead
 FALL = 0.9  # an estimate below this share of the rate is followed at once,
 RISE = 1.3  # one above this share of it
 RISE_EVERY_S = 3.0  # at most so often
 
 
+class _Steps:
+    """A target rate in bits per second that follows estimates in steps. clock: seconds."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock, self._changed_s = clock, clock()
+
+    def follows(self, now: int, estimate: int) -> bool:
+        """Whether a rate of ``now`` is to be given up for ``estimate``."""
+        rested = self._clock() - self._changed_s >= RISE_EVERY_S
+        if estimate < FALL * now or (estimate > RISE * now and rested):
+            self._changed_s = self._clock()
+            return True
+        return False
+
+
 class SteadyH264Encoder(H264Encoder):
-    """x264 at the profile's preset; a new target rate takes effect without a key frame."""
-
-    def __init__(self, profile: CodecProfile) -> None:
-        super().__init__()
-        self._profile = profile
-
-    def encode(self, frame: Frame, force_keyframe: bool = False) -> tuple[list[bytes], int]:
-        assert isinstance(frame, VideoFrame)
-        if self.codec is None or (self.codec.width, self.codec.height) != (frame.width, frame.height):
-            self.codec = self._opened(frame)
-        self.codec.bit_rate = self.target_bitrate
-        return super().encode(frame, force_keyframe)
-
-    def _opened(self, frame: VideoFrame) -> VideoCodecContext:
-        profile, most = self._profile, 1000 * self._profile.max_kbps
-        codec = av.CodecContext.create("libx264", "w")
-        _describe(codec, frame)
-        codec.framerate = Fraction(profile.rate)
-        codec.time_base = VIDEO_TIME_BASE
-        codec.bit_rate = self.target_bitrate
-        codec.profile = "Baseline"
-        codec.options = {
-            "preset": profile.x264_preset,
-            "tune": "zerolatency",
-            "maxrate": str(most),
-            "bufsize": str(round(VBV_S * most)),
-        }
-        return codec
-
-
-class SteadyVp8Encoder(Vp8Encoder):
-    """libvpx without its denoiser, at the profile's speed; its rate changes in steps.
-
-    clock: seconds, for tests.
-    """
+    """x264 at the profile's preset and a constant rate that changes in steps."""
 
     def __init__(self, profile: CodecProfile, clock: Callable[[], float] = monotonic) -> None:
-        self._profile, self._clock = profile, clock
-        self._changed_s = clock()
+        self._profile, self._steps = profile, _Steps(clock)
         super().__init__()
 
     @property
     def target_bitrate(self) -> int:
-        """In bits per second."""
-        return int(Vp8Encoder.target_bitrate.fget(self))  # type: ignore[attr-defined]
+        """In bits per second. Set to an estimate, it moves there if that is far enough away."""
+        return super().target_bitrate
 
     @target_bitrate.setter
-    def target_bitrate(self, bitrate: int) -> None:
-        now, now_s = self.target_bitrate, self._clock()
-        rises = bitrate > RISE * now and now_s - self._changed_s >= RISE_EVERY_S
-        if bitrate < FALL * now or rises:
-            Vp8Encoder.target_bitrate.fset(self, bitrate)  # type: ignore[attr-defined]
-        if self.target_bitrate != now:
-            self._changed_s = now_s
+    def target_bitrate(self, estimate: int) -> None:
+        estimate = self._profile.bounded(estimate)
+        if self._steps.follows(self.target_bitrate, estimate):
+            H264Encoder.target_bitrate.__set__(self, estimate)
 
     def encode(self, frame: Frame, force_keyframe: bool = False) -> tuple[list[bytes], int]:
         assert isinstance(frame, VideoFrame)
-        if self.codec is None or (self.codec.width, self.codec.height, self.codec.bit_rate) != (
-            frame.width, frame.height, self.target_bitrate,
-        ):  # fmt: skip
-            self.codec = self._opened(frame)
+        if not _fits(self.codec, frame, self.target_bitrate):
+            self.codec = _opened("libx264", frame, self.target_bitrate, self._profile)
+            self.codec.profile = "Baseline"
+            self.codec.options |= {"preset": self._profile.x264_preset, "tune": "zerolatency"}
         return super().encode(frame, force_keyframe)
 
-    def _opened(self, frame: VideoFrame) -> VideoCodecContext:
-        rate = str(self.target_bitrate)
-        codec = av.CodecContext.create("libvpx", "w")
-        _describe(codec, frame)
-        codec.time_base = VIDEO_TIME_BASE
-        codec.framerate = Fraction(self._profile.rate)
-        codec.bit_rate = self.target_bitrate
-        codec.qmin, codec.qmax = 2, 56
-        codec.options = {
-            "deadline": "realtime",
-            "cpu-used": str(self._profile.vp8_cpu_used),
-            "lag-in-frames": "0",
-            "noise-sensitivity": "0",  # it would smooth away what was just restored
-            "static-thresh": "1",
-            "minrate": rate,  # with maxrate: a constant rate
-            "maxrate": rate,
-            "bufsize": rate,  # one second
-            "undershoot-pct": "100",
-            "overshoot-pct": "15",
-        }
-        return codec
+
+class SteadyVp8Encoder(Vp8Encoder):
+    """libvpx without its denoiser, at the profile's speed and a constant rate that changes in steps."""
+
+    def __init__(self, profile: CodecProfile, clock: Callable[[], float] = monotonic) -> None:
+        self._profile, self._steps = profile, _Steps(clock)
+        super().__init__()
+
+    @property
+    def target_bitrate(self) -> int:
+        """As of SteadyH264Encoder."""
+        return super().target_bitrate
+
+    @target_bitrate.setter
+    def target_bitrate(self, estimate: int) -> None:
+        estimate = self._profile.bounded(estimate)
+        if self._steps.follows(self.target_bitrate, estimate):
+            Vp8Encoder.target_bitrate.__set__(self, estimate)
+
+    def encode(self, frame: Frame, force_keyframe: bool = False) -> tuple[list[bytes], int]:
+        assert isinstance(frame, VideoFrame)
+        if not _fits(self.codec, frame, self.target_bitrate):
+            self.codec = _opened("libvpx", frame, self.target_bitrate, self._profile)
+            self.codec.qmin, self.codec.qmax = 2, 56
+            self.codec.options |= {
+                "deadline": "realtime",
+                "cpu-used": str(self._profile.vp8_cpu_used),
+                "lag-in-frames": "0",
+                "noise-sensitivity": "0",  # it would smooth away what was just restored
+                "static-thresh": "1",
+                "undershoot-pct": "100",
+                "overshoot-pct": "15",
+            }
+        return super().encode(frame, force_keyframe)
 
 
 class BurstDecoder(Decoder):
@@ -134,11 +124,24 @@ class BurstDecoder(Decoder):
         return [picture for frame in frames_in(encoded_frame) for picture in self._decoder.decode(frame)]
 
 
-def _describe(codec: VideoCodecContext, frame: VideoFrame) -> None:
+def _fits(codec: VideoCodecContext | None, frame: VideoFrame, rate: int) -> bool:
+    if codec is None:
+        return False
+    return (codec.width, codec.height, codec.bit_rate) == (frame.width, frame.height, rate)
+
+
+def _opened(name: str, frame: VideoFrame, rate: int, profile: CodecProfile) -> VideoCodecContext:
+    """For pictures like ``frame`` at a constant ``rate`` in bits per second."""
+    codec = av.CodecContext.create(name, "w")
     codec.width, codec.height, codec.pix_fmt = frame.width, frame.height, "yuv420p"
+    tag(codec, colour_of(frame), "yuv420p")
+    codec.time_base, codec.framerate = VIDEO_TIME_BASE, Fraction(profile.rate)
     codec.gop_size = KEYFRAME_INTERVAL
     codec.thread_count = 1  # a call has other work for the other cores
-    tag(codec, colour_of(frame), "yuv420p")
+    codec.bit_rate = rate
+    # minrate is libvpx's way to ask for a constant rate
+    codec.options = {"minrate": str(rate), "maxrate": str(rate), "bufsize": str(round(BUFFER_S * rate))}
+    return codec
 
 
 def encoder(mime_type: str, profile: CodecProfile) -> Encoder | None:
