@@ -213,22 +213,25 @@ class Trunk(nn.Module):
 
 
 class Deconvolution(nn.Module):
-    """A linear filter from x_in straight to the residual: a mixture of FILTERS, weighed by the condition.
+    """A linear filter straight to the residual: a mixture of FILTERS, weighed by the condition.
 
     Undoing blur is mostly linear, and differs with n and the codec; this path learns it long before the
-    rest does. The kernels are mixed, not their outputs: a face costs one convolution.
+    rest does. It sees x_in and y - A x_in, what one back-projection would put back. The kernels are mixed,
+    not their outputs: a face costs one convolution.
     """
 
     def __init__(self, token_width: int) -> None:
         super().__init__()
-        self.filters = nn.Parameter(torch.zeros(_FILTERS * _CELL, _CELL, 3, 3))
+        self.filters = nn.Parameter(torch.zeros(_FILTERS * _CELL, _CELL + 3, 3, 3))
         self.mix = nn.Linear(token_width, _FILTERS)
 
-    def forward(self, grid: Tensor, told: Tensor) -> Tensor:
-        kernels = self.mix(told) @ self.filters.reshape(_FILTERS, -1)  # (B, 9 * _CELL^2)
+    def forward(self, grid: Tensor, y: Tensor, told: Tensor) -> Tensor:
+        """grid (B, 48, S/4, S/4): x_in in cells; y (B, 3, S/4, S/4)."""
+        seen = torch.cat([grid, y - F.conv2d(grid, _means(grid)[:, :, None, None])], 1)
+        kernels = self.mix(told) @ self.filters.reshape(_FILTERS, -1)
         each = [
-            F.conv2d(one, kernel.view(_CELL, _CELL, 3, 3), padding=1)  # faster than groups
-            for one, kernel in zip(grid.split(1), kernels, strict=True)
+            F.conv2d(one, kernel.view(_CELL, _CELL + 3, 3, 3), padding=1)  # faster than groups
+            for one, kernel in zip(seen.split(1), kernels, strict=True)
         ]
         return torch.cat(each)
 
@@ -423,7 +426,7 @@ class Network(nn.Module):
         told = told + self.gather(seen)  # what the convolutions are told, the guide's word and its own
         body = self.tail(self.film(self.fuse(torch.cat([trunk, features], 1)), told))
         out = port.head(body, skip, told)
-        change = port.leave(out) + port.direct(grid_in, told)  # (B, 48, S/4, S/4)
+        change = port.leave(out) + port.direct(grid_in, y.to(self.dtype), told)  # (B, 48, S/4, S/4)
         if memory is not None:
             change = change + _kept_detail(memory, grid_in + change, port.gain(out))
         return Prediction(F.pixel_shuffle(change, _CELL_PX), features)
@@ -436,9 +439,15 @@ def _kept_detail(memory: Memory, x_hat: Tensor, gain: Tensor) -> Tensor:
     and exposure cannot drift.
     """
     gap = F.pixel_unshuffle(memory.picture.to(x_hat.dtype), _CELL_PX) - x_hat
-    colour = torch.eye(3, device=gap.device, dtype=gap.dtype).repeat_interleave(_CELL // 3, 0)
-    less_means = torch.eye(_CELL, device=gap.device, dtype=gap.dtype) - colour @ colour.T / (_CELL // 3)
+    means = _means(gap)
+    less_means = torch.eye(_CELL, device=gap.device, dtype=gap.dtype) - means.T @ means * (_CELL // 3)
     return memory.mask * (1 - gain.sigmoid()) * F.conv2d(gap, less_means[:, :, None, None])
+
+
+def _means(like: Tensor) -> Tensor:
+    """(3, 48): a cell's pixels, three colours one after another, to the mean of each."""
+    eye = torch.eye(3, device=like.device, dtype=like.dtype)
+    return eye.repeat_interleave(_CELL // 3, 1) / (_CELL // 3)
 
 
 def sampling_phase(camera: Tensor, sides_px: tuple[int, int], corner_px: tuple[int, int] = (0, 0)) -> Tensor:

@@ -33,7 +33,7 @@ class Stage:
     steady: float = 0.0
 
 
-_BOTH_SIZES = ((256, 4, 0.25), (512, 4, 0.75))
+_BOTH_SIZES = ((256, 4, 0.35), (512, 4, 0.65))
 
 STAGES = {
     stage.name: stage
