@@ -1,6 +1,5 @@
 import numpy as np
 import pytest
-import torch
 
 from streamsr.memory import BYPASS_BELOW, RECALL_FRAMES, RECENT_FRAMES, RESUME_ABOVE, FaceMemory
 from streamsr.model.crop import Crop
@@ -19,7 +18,7 @@ def _reading(missing_share: float) -> GuideReading:
 def _trace() -> Trace:
     x_in, y = (np.zeros((side, side, 3), np.uint8) for side in (256, 64))
     crop = Crop(x_in, y, np.eye(2, 3), np.zeros((16, 16), np.float32))
-    return Trace(crop, np.zeros((256, 256, 3), np.float32), torch.zeros(1, 16, 64, 64))
+    return Trace(crop, np.zeros((256, 256, 3), np.float32))
 
 
 def test_the_share_is_missing_energy_over_present_energy() -> None:

@@ -26,24 +26,23 @@ class MotionFinder:
 
     def __init__(self) -> None:
         self._search: Any = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
+        px = np.arange(MOTION_PX, dtype=np.float32)
+        self._grid = np.dstack(np.meshgrid(px, px))
 
     def find(self, before: np.ndarray, now: np.ndarray) -> Motion:
-        """Between two crops (S, S, 3) uint8 RGB of the same face and size."""
+        """Between two pictures (S, S, 3) uint8 RGB of the same face, S at least MOTION_PX."""
         first, second = (_small_luma(picture) for picture in (before, now))
         flow = self._search.calc(second, first, None)
         back = self._search.calc(first, second, None)
-        rows, columns = np.mgrid[:MOTION_PX, :MOTION_PX].astype(np.float32)
-        returned = flow + cv2.remap(
-            back,
-            columns + flow[..., 0],
-            rows + flow[..., 1],
-            cv2.INTER_LINEAR,
-            borderMode=cv2.BORDER_REPLICATE,
-        )
-        valid = np.square(returned).sum(2) < _AGREES_PX**2
+        at = self._grid + flow
+        returned = flow + cv2.remap(back, at, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        squares = returned * returned
+        valid = squares[..., 0] + squares[..., 1] < _AGREES_PX**2
         return Motion(flow, valid.astype(np.float32))
 
 
 def _small_luma(picture: np.ndarray) -> np.ndarray:
-    small = cv2.resize(picture, (MOTION_PX, MOTION_PX), interpolation=cv2.INTER_AREA)
+    small = picture
+    if len(picture) != MOTION_PX:
+        small = cv2.resize(picture, (MOTION_PX, MOTION_PX), interpolation=cv2.INTER_AREA)
     return cv2.cvtColor(small, cv2.COLOR_RGB2GRAY)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
 
+from ..face.motion import Motion
 from .guide import Guide, Reading, template_mask
 from .network import Condition, Memory, Network, Prediction
-from .recurrence import Past, recall
+from .recurrence import RESCALING, Past, nothing, recall
 
 __all__ = ["SIZES_PX", "Engine", "Precision", "TorchEngine"]
 
@@ -33,8 +35,11 @@ class Engine(Protocol):
         """``Guide.read_with_energy`` under the template's mask."""
         ...
 
-    def recall(self, past: Past, y: Tensor, flow: Tensor, valid: Tensor) -> Memory:
-        """``recurrence.recall``; only with recurrent weights."""
+    def recall(self, pasts: Sequence[tuple[Past, Motion] | None], y: Tensor) -> Memory:
+        """``recurrence.recall`` of each face, and how it moved since; None: a face seen for the first time.
+
+        A past is of one face. Only with recurrent weights.
+        """
         ...
 
     def evaluate(
@@ -47,8 +52,16 @@ class Engine(Protocol):
 class TorchEngine:
     """The modules themselves."""
 
-    def __init__(self, network: Network, guide: Guide, device: torch.device, precision: Precision) -> None:
-        self.device, self.precision = device, precision
+    def __init__(
+        self,
+        network: Network,
+        guide: Guide,
+        device: torch.device,
+        precision: Precision,
+        *,
+        rescaling: int = RESCALING,
+    ) -> None:
+        self.device, self.precision, self._rescaling = device, precision, rescaling
         dtype = torch.bfloat16 if precision == "bf16" else torch.float32
         self._network = network.to(device, dtype).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._guide = guide.to(device)
@@ -59,8 +72,18 @@ class TorchEngine:
         return self._guide.read_with_energy(x_in, native, coding, self._masks[x_in.shape[-1]])
 
     @torch.inference_mode()
-    def recall(self, past: Past, y: Tensor, flow: Tensor, valid: Tensor) -> Memory:
-        return recall(past, y, flow, valid)
+    def recall(self, pasts: Sequence[tuple[Past, Motion] | None], y: Tensor) -> Memory:
+        config, memories = self._network.config, []
+        for found, seen in zip(pasts, y.split(1), strict=True):
+            if found is None:
+                size = 4 * seen.shape[-1]
+                memories.append(nothing(1, size, config.width, config.grid, self.device))
+                continue
+            past, motion = found
+            flow = torch.from_numpy(motion.flow).to(self.device).permute(2, 0, 1)[None]
+            valid = torch.from_numpy(motion.valid).to(self.device)[None, None]
+            memories.append(recall(past, seen, flow, valid, self._rescaling))
+        return Memory(*(torch.cat(each) for each in zip(*memories, strict=True)))
 
     @torch.inference_mode()
     def evaluate(

@@ -13,15 +13,17 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import DeviceError
-from ..face.motion import MOTION_PX
+from ..face.motion import Motion
 from .coding import STATISTICS
 from .engine import SIZES_PX, Precision
 from .guide import Guide, Reading, template_mask
 from .network import EMBEDDED, Condition, Memory, Network, Prediction, sampling_phase
-from .recurrence import Past, recall
+from .recurrence import RESCALING, Past
+from .remap import Recaller
 
 __all__ = ["OpenVinoEngine", "load_openvino"]
 
@@ -60,15 +62,16 @@ class OpenVinoEngine:
         precision: Precision | None = None,
         *,
         recurrent: bool = False,
+        rescaling: int = RESCALING,
     ) -> None:
         openvino = load_openvino()
         core = openvino.Core()
         has_bf16 = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         self.precision: Precision = precision or ("bf16" if has_bf16 else "f32")
         self._guides: dict[int, _Graph] = {}
-        self._recalls: dict[int, _Graph] = {}
         self._networks: dict[int, _Graph] = {}
         width, grid = network.config.width, network.config.grid
+        self._recaller = Recaller(width, grid, rescaling)
 
         def compiled(module: nn.Module, shapes: Sequence[tuple[int, ...]], precision: Precision) -> _Graph:
             return _Graph(openvino, core, module, shapes, precision, threads)
@@ -80,8 +83,6 @@ class OpenVinoEngine:
             shapes = [picture, picture, small, (1, EMBEDDED), (1, side, side, 8)]
             if recurrent:
                 shapes += [picture, features, small, (1, side, side, 1)]
-                motion = [(1, MOTION_PX, MOTION_PX, channels) for channels in (2, 1)]
-                self._recalls[size] = compiled(_Recall(), [picture, small, features, small, *motion], "f32")
             self._networks[size] = compiled(_NetworkOf(network, size), shapes, self.precision)
 
     def read(self, x_in: Tensor, native: Tensor, coding: Tensor) -> tuple[Reading, Tensor]:
@@ -91,10 +92,8 @@ class OpenVinoEngine:
         bands, sigma_y, quantiser, energy = _stacked(rows)
         return Reading(bands, sigma_y, quantiser), energy
 
-    def recall(self, past: Past, y: Tensor, flow: Tensor, valid: Tensor) -> Memory:
-        run = self._recalls[past.picture.shape[-1]]
-        maps = [_channels_last(v).split(1) for v in (*past, y, flow, valid)]
-        return Memory(*map(_channels_first, _stacked([run(*face) for face in zip(*maps, strict=True)])))
+    def recall(self, pasts: Sequence[tuple[Past, Motion] | None], y: Tensor) -> Memory:
+        return self._recaller.recall(pasts, y)
 
     def evaluate(
         self, x_t: Tensor, x_in: Tensor, y: Tensor, condition: Condition, memory: Memory | None
@@ -173,6 +172,9 @@ class _NetworkOf(nn.Module):
     def __init__(self, network: Network, size: int) -> None:
         super().__init__()
         self.network, self.size = network, size
+        # without a convolution between the two, OpenVINO would compute all that leads to the features
+        # in the precision of an output
+        self.same = torch.eye(network.config.width)[:, :, None, None]
 
     def forward(
         self, x_t: Tensor, x_in: Tensor, y: Tensor, embedded: Tensor, phase: Tensor, *past: Tensor
@@ -180,19 +182,8 @@ class _NetworkOf(nn.Module):
         x_t, x_in, y, phase = (_channels_first(v) for v in (x_t, x_in, y, phase))
         memory = Memory(*map(_channels_first, past)) if past else None
         predicted = self.network.evaluate(x_t, x_in, y, embedded, phase, memory, size=self.size)
-        features = (_channels_last(predicted.features),) if past else ()  # handing them out costs 1 ms
+        features = (_channels_last(F.conv2d(predicted.features, self.same)),) if past else ()
         return _channels_last(predicted.residual), *features
-
-
-class _Recall(nn.Module):
-    """``recurrence.recall`` on maps with channels last."""
-
-    def forward(
-        self, picture: Tensor, seen: Tensor, features: Tensor, y: Tensor, flow: Tensor, valid: Tensor
-    ) -> tuple[Tensor, ...]:
-        past = Past(*map(_channels_first, (picture, seen, features)))
-        memory = recall(past, _channels_first(y), _channels_first(flow), _channels_first(valid))
-        return tuple(map(_channels_last, memory))
 
 
 def _stacked(rows: Sequence[Sequence[Tensor]]) -> list[Tensor]:

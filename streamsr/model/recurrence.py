@@ -14,10 +14,10 @@ from torch import Tensor
 
 from .network import Memory
 
-__all__ = ["Past", "nothing", "recall", "warp"]
+__all__ = ["MISFIT", "RESCALING", "Past", "nothing", "recall", "warp"]
 
 MISFIT = 0.06  # of [-1, 1]: a difference at which the mask has fallen to 1/e
-_RESCALING = 2  # OGWM's s
+RESCALING = 2  # OGWM's s
 
 
 class Past(NamedTuple):
@@ -39,7 +39,7 @@ def nothing(count: int, size: int, width: int, grid: int, device: torch.device) 
     return Memory(zeros(3, size), zeros(width, grid), zeros(3, size // 4), zeros(1, size // 4))
 
 
-def warp(x: Tensor, flow: Tensor, s: int = _RESCALING) -> Tensor:
+def warp(x: Tensor, flow: Tensor, s: int = RESCALING) -> Tensor:
     """x (B, C, H, W) moved by ``flow`` (B, 2, h, w), px of its own grid: out(p) = x(p + flow(p)).
 
     OGWM: nearest enlargement by s, bilinear warp, reduction by s. Enlarged by repetition, a bilinear
@@ -61,7 +61,7 @@ def _steep(position: Tensor, s: int) -> Tensor:
     return whole + ((position - whole - 0.5) * s + 0.5).clamp(0, 1)
 
 
-def recall(past: Past, y: Tensor, flow: Tensor, valid: Tensor, s: int = _RESCALING) -> Memory:
+def recall(past: Past, y: Tensor, flow: Tensor, valid: Tensor, s: int = RESCALING) -> Memory:
     """``past`` as it is to be seen now. y: the current one; flow (B, 2, h, w), valid (B, 1, h, w): motion.
 
     mask = valid exp(-(|lowpass(y - W y_prev)| / MISFIT)^2).

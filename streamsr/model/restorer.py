@@ -12,14 +12,14 @@ import torch
 from torch import Tensor
 
 from ..errors import DeviceError, ModelError
-from ..face.motion import MotionFinder
+from ..face.motion import MOTION_PX, Motion, MotionFinder
 from ..machine import usable_cpus
 from .coding import coding_statistics
 from .crop import Crop
 from .engine import SIZES_PX, Engine, Precision, TorchEngine
 from .guide import Reading, start_time
-from .network import PRESETS, Condition, Memory, log_native
-from .recurrence import Past, nothing
+from .network import Condition, Memory, log_native
+from .recurrence import Past
 from .sampler import sample, start
 from .weights import load_weights
 
@@ -64,12 +64,12 @@ class Trace:
     """A restored crop, and what the next frame of its face may make of it.
 
     residual: x_hat - x_in, (S, S, 3) float32 in 1/255 units; the sum with crop.x_in may leave [0, 255]:
-    whoever rounds it clips it. features (1, width, grid, grid): the network's own, on its device.
+    whoever rounds it clips it. past: for the network; None with weights that know none.
     """
 
     crop: Crop
     residual: np.ndarray
-    features: Tensor
+    past: Past | None = None
 
 
 def choose_device(device: str) -> torch.device:
@@ -219,7 +219,8 @@ class Restorer:
             )
             told, t0 = reading.condition(), reading.t0.clamp(min=float(start_time(torch.tensor(1e-3))))
             level = torch.ones_like(t0)
-            memory = self._recalled(crops, traces, y) if self.description.recurrent else None
+            recurrent = self.description.recurrent
+            memory = self._recalled(crops, traces, y) if recurrent else None
             features = torch.empty(0)
 
             def predict(x_t: Tensor, t: Tensor) -> Tensor:
@@ -229,30 +230,24 @@ class Restorer:
                 return residual
 
             x_s = start(x_in, t0, self._eps(crops[0].size, seed))
-            residual = sample(predict, x_in, x_s, t0, steps).permute(0, 2, 3, 1)
-            residuals = residual.mul_(127.5).contiguous().cpu().numpy()
-        return [Trace(*each) for each in zip(crops, residuals, features.split(1), strict=True)]
+            residual = sample(predict, x_in, x_s, t0, steps)
+            pasts: list[Past | None] = [None] * len(crops)
+            if recurrent:
+                left = (x_in + residual, y, features)
+                pasts = [Past(*each) for each in zip(*(v.split(1) for v in left), strict=True)]
+            residuals = residual.permute(0, 2, 3, 1).mul_(127.5).contiguous().cpu().numpy()
+        return [Trace(*each) for each in zip(crops, residuals, pasts, strict=True)]
 
     def _recalled(self, crops: Sequence[Crop], traces: Sequence[Trace | None], y: Tensor) -> Memory:
         """What is left of each face's last frame, where it is now."""
-        config = PRESETS[self.description.preset]
-        memories = []
-        for crop, trace, seen in zip(crops, traces, y.split(1), strict=True):
-            if trace is None:
-                memories.append(nothing(1, crop.size, config.width, config.grid, self.device))
-                continue
-            motion = self._motion.find(trace.crop.x_in, crop.x_in)
-            flow, valid = (
-                torch.from_numpy(v).to(self.device)[None].permute(0, 3, 1, 2)
-                for v in (motion.flow, motion.valid[..., None])
-            )
-            output = torch.from_numpy(trace.crop.x_in + trace.residual).to(self.device)
-            picture = output.div_(127.5).sub_(1).clamp_(-1, 1)[None].permute(0, 3, 1, 2)
-            past = Past(picture, self._pictures([trace.crop.y]), trace.features)
-            memories.append(self._engine.recall(past, seen, flow, valid))
-        if len(memories) == 1:
-            return memories[0]
-        return Memory(*(torch.cat(each) for each in zip(*memories, strict=True)))
+        pasts: list[tuple[Past, Motion] | None] = []
+        for crop, trace in zip(crops, traces, strict=True):
+            past = None if trace is None else trace.past
+            if trace is None or past is None:
+                pasts.append(None)
+            else:
+                pasts.append((past, self._motion.find(_seen(trace.crop), _seen(crop))))
+        return self._engine.recall(pasts, y)
 
     def _eps(self, size: int, seed: int) -> Tensor:
         """(1, 3, S, S) standard normal noise of this seed, the same on every device."""
@@ -275,3 +270,8 @@ class Restorer:
         maps = np.stack([c.camera for c in crops])
         maps[:, :, 2] %= 1
         return torch.from_numpy(maps).float().to(self.device)
+
+
+def _seen(crop: Crop) -> np.ndarray:
+    """The smallest picture of the crop in which motion is found."""
+    return crop.y if len(crop.y) >= MOTION_PX else crop.x_in
