@@ -22,7 +22,7 @@ from streamsr.errors import StreamSRError
 
 from .luma import area_down
 from .row import circumstances, emit
-from .stills import coded_face, read_still, validation_stills
+from .stills import aligned_stills, coded_face, read_still
 
 __all__ = ["main", "run"]
 
@@ -43,7 +43,7 @@ def run(data: Path, frames: int = 28, device: str = "auto") -> tuple[dict[str, A
     from streamsr.enhancer import Enhancer  # torch loads here, not for --help
 
     enhancer = Enhancer(device=device)
-    stills = [path for _, path, side in validation_stills(data) if side >= SIZE_PX][:frames]
+    stills = [path for _, path, side in aligned_stills(data) if side >= SIZE_PX][:frames]
     views: dict[str, list[tuple[bool, bool, float]]] = {"sharp x1": [], "clean x2": [], "call x2": []}
     for path in stills:
         sharp = read_still(path, SIZE_PX)

@@ -19,7 +19,19 @@ from streamsr.io.colour import from_rgb, tag, to_rgb
 
 from .luma import area_down
 
-__all__ = ["CONDITIONS", "DegradedClip", "Picture", "clean_pictures", "degrade", "read_clip", "write_clip"]
+__all__ = [
+    "CONDITIONS",
+    "CRF",
+    "SCALES",
+    "DegradedClip",
+    "Picture",
+    "add_noise",
+    "clean_pictures",
+    "degrade",
+    "read_clip",
+    "reduce",
+    "write_clip",
+]
 
 CONDITIONS = ("clean", "call", "cctv")
 CRF = {"call": 30, "cctv": 33}
@@ -132,7 +144,9 @@ def degrade(
         nonlocal size
         for picture in clean_pictures(clip, scale, frames):
             size = (picture.image.shape[0], picture.image.shape[1])
-            yield Picture(_sensed(picture.image, condition, scale, rng), picture.pts, picture.time_base)
+            low = reduce(picture.image, condition, scale)
+            low = add_noise(low, rng) if condition == "cctv" else low
+            yield Picture(low, picture.pts, picture.time_base)
 
     camera = folder / f"{clip.stem}_{condition}_x{scale}.mkv"
     count = write_clip(camera, camera_pictures(), clip_rate(clip), CRF.get(condition))
@@ -151,12 +165,16 @@ def clip_rate(clip: Path) -> Fraction:
     return rate or Fraction(30)
 
 
-def _sensed(image: np.ndarray, condition: str, scale: int, rng: np.random.Generator) -> np.ndarray:
-    """One picture as it enters the encoder."""
-    if condition != "cctv":
-        return area_down(image, scale)
-    blurred = cv2.GaussianBlur(image.astype(np.float32), (0, 0), CCTV_BLUR * scale)
-    low = area_down(blurred, scale)
-    sigma = np.sqrt(CCTV_READ_NOISE**2 + CCTV_SHOT_NOISE**2 * low)
-    low += sigma * rng.standard_normal(low.shape, dtype=np.float32)
-    return np.rint(low).clip(0, 255).astype(np.uint8)
+def reduce(image: np.ndarray, condition: str, scale: int) -> np.ndarray:
+    """What a sensor gets of a clean picture (H, W, 3) uint8, ``scale`` times smaller; no noise yet."""
+    if condition == "cctv":
+        image = cv2.GaussianBlur(image, (0, 0), CCTV_BLUR * scale)
+    return area_down(image, scale)
+
+
+def add_noise(low: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """The noise of a camera in poor light: read noise, and shot noise that grows with the signal."""
+    signal = low.astype(np.float32)
+    sigma = np.sqrt(CCTV_READ_NOISE**2 + CCTV_SHOT_NOISE**2 * signal)
+    signal += sigma * rng.standard_normal(signal.shape, dtype=np.float32)
+    return np.rint(signal).clip(0, 255).astype(np.uint8)

@@ -21,6 +21,12 @@ class FaceTruth:
     landmarks: np.ndarray
     matrix: np.ndarray
 
+    def reduced(self, scale: int) -> FaceTruth:
+        """The same face in a picture ``scale`` times smaller: X + 0.5 = scale (x + 0.5)."""
+        shift = 0.5 * (scale - 1)
+        enlarge = np.array([[scale, 0, shift], [0, scale, shift], [0, 0, 1]])
+        return FaceTruth((self.landmarks + 0.5) / scale - 0.5, self.matrix @ enlarge)
+
 
 def face_tracks(clip: Path, scale: int, frames: int, folder: Path) -> list[list[FaceTruth]]:
     """Faces in every clean frame, by streamsr's own tracker; kept in ``folder`` for the next run."""

@@ -17,9 +17,10 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from streamsr.errors import ConfigError
 from streamsr.version import __version__
 
-__all__ = ["circumstances", "emit", "peak_rss_mb", "rss_mb"]
+__all__ = ["circumstances", "emit", "peak_rss_mb", "print_table", "rss_mb", "write_lines", "write_text"]
 
 TABLE_WIDTH = 1000  # characters at most: a table is never cut to a terminal's width
 
@@ -51,13 +52,31 @@ def emit(
     Figures that are not finite become null: JSON has no word for them.
     """
     if not json_only:
-        table = Table(box=box.MARKDOWN)
-        for name in columns:
-            table.add_column(name, justify="left" if isinstance(rows[0].get(name), str) else "right")
-        for row in rows:
-            table.add_row(*(_cell(row.get(name)) for name in columns))
-        Console(width=TABLE_WIDTH, highlight=False).print(table)
+        print_table(rows, columns)
     print(json.dumps({**_finite(head), "rows": [_finite(row) for row in rows]}), flush=True)
+
+
+def print_table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> None:
+    """``columns`` of ``rows`` as a Markdown table."""
+    table = Table(box=box.MARKDOWN)
+    for name in columns:
+        table.add_column(name, justify="left" if isinstance(rows[0].get(name), str) else "right")
+    for row in rows:
+        table.add_row(*(_cell(row.get(name)) for name in columns))
+    Console(width=TABLE_WIDTH, highlight=False).print(table)
+
+
+def write_lines(path: Path, head: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> None:
+    """JSON lines: each row on a line of its own, with all that the rows share. Raises ConfigError."""
+    write_text(path, "".join(json.dumps(_finite({**head, **row})) + "\n" for row in rows))
+
+
+def write_text(path: Path, text: str) -> None:
+    """Raises ConfigError."""
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"cannot write {path}: {error.strerror}") from error
 
 
 def commit() -> str:

@@ -1,4 +1,4 @@
-"""A contact sheet: the same face by every method side by side, for eyes rather than figures."""
+"""Pictures for eyes rather than figures: the same face by every method side by side, and over time."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ import numpy as np
 
 from streamsr.errors import ConfigError
 
-__all__ = ["Sheet"]
+__all__ = ["Profiles", "Sheet"]
 
 TILE_PX = 320
 CAPTION_PX = 22
+EYES_SHARE = 0.36  # of a face's height, from above
 
 
 class Sheet:
@@ -40,7 +41,9 @@ class Sheet:
         self._rows.append(np.hstack(tiles))
 
     def save(self, path: Path) -> None:
-        """Write as PNG, or whatever the name says. Raises ConfigError."""
+        """Write as PNG, or whatever the name says. Raises ConfigError, also where there is nothing."""
+        if not self._rows:
+            raise ConfigError(f"no face to show in {path}")
         width = max(row.shape[1] for row in self._rows)
         padded = [np.pad(row, ((0, 0), (0, width - row.shape[1]), (0, 0))) for row in self._rows]
         picture = cv2.cvtColor(np.vstack(padded), cv2.COLOR_RGB2BGR)
@@ -50,3 +53,35 @@ class Sheet:
             raise ConfigError(f"cannot write the sheet {path}: {error.err}") from error
         if not written:
             raise ConfigError(f"cannot write the sheet {path}")
+
+
+class Profiles:
+    """Temporal profiles: one row of pixels across the face, the frames one below another.
+
+    What is steady draws smooth lines; flicker is seen as noise from line to line.
+    """
+
+    def __init__(self) -> None:
+        self._lines: dict[str, dict[str, list[np.ndarray]]] = {}
+        self._where: dict[str, tuple[int, slice]] = {}
+
+    def add(self, label: str, pictures: Mapping[str, np.ndarray], box: tuple[slice, slice]) -> None:
+        """The next frame of a clip, by method. box: of the face; that of the first frame counts."""
+        if label not in self._where:
+            self._where[label] = (round(box[0].start + EYES_SHARE * (box[0].stop - box[0].start)), box[1])
+        row, columns = self._where[label]
+        lines = self._lines.setdefault(label, {})
+        for name, picture in pictures.items():
+            lines.setdefault(name, []).append(picture[row, columns])
+
+    def save(self, path: Path) -> None:
+        """Write as PNG, or whatever the name says. Raises ConfigError."""
+        sheet = Sheet()
+        for label, lines in self._lines.items():
+            tiles = {}
+            for name, rows in lines.items():
+                picture = np.stack(rows)
+                taller = max(1, round(picture.shape[1] / len(picture)))  # as high as wide
+                tiles[name] = picture.repeat(taller, axis=0)
+            sheet.add(label, tiles)
+        sheet.save(path)
