@@ -25,6 +25,7 @@ FRAGMENT = "application/trickle-ice-sdpfrag"
 NAME = r"[A-Za-z0-9][A-Za-z0-9_.~-]{0,63}"
 PAGE = {
     "/": ("index.html", "text/html"),
+    "/icon.svg": ("icon.svg", "image/svg+xml"),
     "/page.css": ("page.css", "text/css"),
     "/page.js": ("page.js", "text/javascript"),
     "/call.js": ("call.js", "text/javascript"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from dataclasses import dataclass
 from typing import Literal
@@ -19,7 +20,9 @@ MAX_SECTIONS = 2  # one of sound, one of picture
 
 # what aiortc's parser raises for text that is no SDP
 _UNREADABLE = (AssertionError, AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError)
-_ICE_WORD = re.compile(r"[A-Za-z0-9+/]{4,256}")
+_USERNAME = re.compile(r"[A-Za-z0-9+/]{4,256}")
+_PASSWORD = re.compile(r"[A-Za-z0-9+/]{22,256}")
+_MDNS_NAME = re.compile(r"[A-Za-z0-9-]{1,63}\.local")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +67,9 @@ def check_offer(text: str, wanted: Literal["send", "receive"], limits: Limits) -
 
 def _check_section(media: MediaDescription) -> None:
     ice, dtls = media.ice, media.dtls
-    if not (_is_ice_word(ice.usernameFragment) and _is_ice_word(ice.password)):
-        raise Refusal(400, "each section needs ice-ufrag and ice-pwd")
+    _check_credentials(ice.usernameFragment, ice.password)
+    for candidate in media.ice_candidates:
+        _check_candidate(candidate)
     if dtls is None or not any(print_.algorithm.lower() == "sha-256" for print_ in dtls.fingerprints):
         raise Refusal(400, "each section needs a sha-256 fingerprint and a setup attribute")
     if not media.rtp.muxId or not media.rtcp_mux:
@@ -74,8 +78,19 @@ def _check_section(media: MediaDescription) -> None:
         raise Refusal(400, "a section's direction is unknown")
 
 
-def _is_ice_word(text: str | None) -> bool:
-    return text is not None and _ICE_WORD.fullmatch(text) is not None
+def _check_credentials(username: str | None, password: str | None) -> None:
+    if not (_USERNAME.fullmatch(username or "") and _PASSWORD.fullmatch(password or "")):
+        raise Refusal(400, "ice-ufrag and ice-pwd are needed, as RFC 8839 has them")
+
+
+def _check_candidate(candidate: RTCIceCandidate) -> None:
+    try:
+        ipaddress.ip_address(candidate.ip)
+    except ValueError:
+        if not _MDNS_NAME.fullmatch(candidate.ip):
+            raise Refusal(400, "a candidate's address is neither an IP address nor NAME.local") from None
+    if candidate.type not in ("host", "srflx", "prflx", "relay") or not 0 < candidate.port < 65536:
+        raise Refusal(400, "a candidate's type or port is unknown")
 
 
 def read_fragment(text: str, limits: Limits) -> Fragment:
@@ -99,8 +114,7 @@ def read_fragment(text: str, limits: Limits) -> Fragment:
             complete = True
         elif name == "candidate" and value:
             candidates.append(_candidate(value, mid))
-    if not (_is_ice_word(found.get("ice-ufrag")) and _is_ice_word(found.get("ice-pwd"))):
-        raise Refusal(400, "a fragment needs ice-ufrag and ice-pwd")
+    _check_credentials(found.get("ice-ufrag"), found.get("ice-pwd"))
     if len(candidates) > limits.candidates:
         raise Refusal(422, f"a fragment has at most {limits.candidates} ICE candidates")
     return Fragment(found["ice-ufrag"], found["ice-pwd"], tuple(candidates), complete)
@@ -111,6 +125,7 @@ def _candidate(value: str, mid: str | None) -> RTCIceCandidate:
         candidate = candidate_from_sdp(value)
     except _UNREADABLE:
         raise Refusal(400, "a candidate line is malformed") from None
+    _check_candidate(candidate)
     candidate.sdpMid = mid
     candidate.sdpMLineIndex = 0 if mid is None else None
     return candidate

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
+import socket
 from contextlib import AsyncExitStack
 
 from aiohttp import web
@@ -28,19 +28,20 @@ class Server:
     """
 
     def __init__(self, config: ServeConfig, enhancer: Enhancer) -> None:
-        self._config, self._enhancer = config, enhancer
+        self._config = config
         self._stack = AsyncExitStack()
         self._runner: web.AppRunner | None = None
+        self.streams = Streams(config, enhancer)
         self.url = ""
 
     async def __aenter__(self) -> Server:
         config, tls = self._config, self._config.tls()
+        listening = _listen(config)
         async with AsyncExitStack() as stack:
-            group = await stack.enter_async_context(asyncio.TaskGroup())
-            streams = Streams(config, self._enhancer, group)
-            stack.callback(streams.close)
+            stack.callback(listening.close)
+            await stack.enter_async_context(self.streams)
             runner = web.AppRunner(
-                application(config, streams, self._crowded),
+                application(config, self.streams, self._crowded),
                 access_log=None,  # paths name sessions
                 keepalive_timeout=config.limits.header_s,  # aiohttp's only limit for headers that do not come
                 lingering_time=0,
@@ -51,15 +52,10 @@ class Server:
             )
             await runner.setup()
             stack.push_async_callback(runner.cleanup)
-            site = web.TCPSite(runner, config.host, config.port, ssl_context=tls, backlog=BACKLOG)
-            try:
-                await site.start()
-            except OSError as error:
-                reason = error.strerror or str(error)
-                raise ConfigError(f"cannot listen on {config.host} port {config.port}: {reason}") from error
+            await web.SockSite(runner, listening, ssl_context=tls, backlog=BACKLOG).start()
             self._runner = runner
             self._stack = stack.pop_all()
-        host, port = runner.addresses[0][:2]
+        host, port = listening.getsockname()[:2]
         name = f"[{host}]" if ":" in host else host
         self.url = f"{'https' if tls else 'http'}://{name}:{port}/"
         return self
@@ -70,3 +66,12 @@ class Server:
     def _crowded(self) -> bool:
         server = self._runner.server if self._runner is not None else None
         return server is not None and len(server.connections) > self._config.limits.connections
+
+
+def _listen(config: ServeConfig) -> socket.socket:
+    try:
+        family, _, _, _, address = socket.getaddrinfo(config.host, config.port, type=socket.SOCK_STREAM)[0]
+        return socket.create_server(address[:2], family=family, backlog=BACKLOG)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise ConfigError(f"cannot listen on {config.host} port {config.port}: {reason}") from error

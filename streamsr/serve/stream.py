@@ -31,13 +31,13 @@ class Stream:
         self._began_ns = clock.now_ns()
         self._intake: Intake | None = None
         self._enhanced: EnhancedTrack | None = None
-        self._relays: dict[str, Relay] = {}
+        self.relays: dict[str, Relay] = {}
         self.publisher.peer.on("track", self._on_track)
 
     @property
     def ready(self) -> bool:
         """Its tracks are known: viewers may come."""
-        return "video" in self._relays
+        return "video" in self.relays
 
     @property
     def silent_s(self) -> float:
@@ -57,7 +57,7 @@ class Stream:
 
     async def close(self) -> None:
         """End everything. May be called twice."""
-        for relay in self._relays.values():
+        for relay in self.relays.values():
             await relay.close()
         if self._enhanced is not None:
             await self._enhanced.close()
@@ -66,7 +66,7 @@ class Stream:
 
     def show(self, viewer: Session, kinds: set[str]) -> None:
         """Add this stream's tracks of ``kinds`` to a viewer's peer, before it negotiates."""
-        for kind, relay in self._relays.items():
+        for kind, relay in self.relays.items():
             if kind in kinds:
                 viewer.peer.addTransceiver(relay.subscribe(), direction="sendonly")
         self.viewers.add(viewer)
@@ -97,7 +97,7 @@ class Stream:
             "state": self.publisher.peer.connectionState,
             "uptime_s": round((self._clock.now_ns() - self._began_ns) / NS_PER_S, 1),
             "viewers": len(self.viewers),
-            "audio": "audio" in self._relays,
+            "audio": "audio" in self.relays,
             "delay_ms": round(track.delay_ms, 1) if track is not None else None,
             "controls": {"fidelity": track.fidelity, "steps": track.steps, "enabled": track.enabled}
             if track is not None
@@ -117,9 +117,9 @@ class Stream:
                 steps=config.steps,
                 seed=config.seed,
             )
-            self._relays["video"] = Relay(self._enhanced, self._on_video_end)
+            self.relays["video"] = Relay(self._enhanced, self._on_video_end)
         else:
-            self._relays["audio"] = Relay(DelayedAudioTrack(track, self._delay_ms), lambda: None)
+            self.relays["audio"] = Relay(DelayedAudioTrack(track, self._delay_ms), lambda: None)
 
     def _on_video_end(self) -> None:
         error = self._enhanced.report().error if self._enhanced is not None else None

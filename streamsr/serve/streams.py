@@ -9,6 +9,7 @@ from collections.abc import Coroutine
 from typing import Any
 
 from ..clock import MONOTONIC, NS_PER_S, Clock
+from ..loop import settle
 from ..rtc import with_start_bitrate
 from ..stages import Enhancer
 from .config import ServeConfig
@@ -28,21 +29,22 @@ _log = logging.getLogger(__name__)
 
 
 class Streams:
-    """``group``: the tasks of all sessions live in it; a session that fails ends alone."""
+    """``async with``: whatever began in it has ended after it. A session that fails ends alone."""
 
-    def __init__(
-        self,
-        config: ServeConfig,
-        enhancer: Enhancer,
-        group: asyncio.TaskGroup,
-        clock: Clock = MONOTONIC,
-    ) -> None:
-        self._config, self._enhancer, self._group, self._clock = config, enhancer, group, clock
+    def __init__(self, config: ServeConfig, enhancer: Enhancer, clock: Clock = MONOTONIC) -> None:
+        self._config, self._enhancer, self._clock = config, enhancer, clock
+        self._tasks: set[asyncio.Task[None]] = set()
         self._streams: dict[str, Stream] = {}
         self._sessions: dict[str, Session] = {}
         self._endings: deque[tuple[str, str]] = deque(maxlen=KEPT_ENDINGS)
         self._offers, self._offers_ns = OFFERS_AT_ONCE, clock.now_ns()
         self._closed = False
+
+    async def __aenter__(self) -> Streams:
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        await self.close()
 
     async def publish(self, name: str, offer: str) -> tuple[Session, str]:
         """A new stream, and the answer for its publisher. Raises Refusal."""
@@ -95,11 +97,13 @@ class Streams:
     def counts(self) -> dict[str, int]:
         return {"streams": len(self._streams), "sessions": len(self._sessions)}
 
-    def close(self) -> None:
-        """End every session, and take no more; the group waits for them."""
+    async def close(self) -> None:
+        """End every session, and take no more. May be called twice."""
         self._closed = True
         for session in tuple(self._sessions.values()):
             session.end("the server stops")
+        for task in tuple(self._tasks):
+            await settle(task)
 
     def _admit(self) -> None:
         if self._closed:
@@ -115,7 +119,9 @@ class Streams:
 
     def _start(self, run: Coroutine[Any, Any, None], session: Session) -> None:
         self._sessions[session.id] = session
-        self._group.create_task(run, name=f"{session.role} {session.stream}")
+        task = asyncio.create_task(run, name=f"{session.role} {session.stream}")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
         _log.info("%s of %s began", session.role, session.stream)
 
     async def _negotiated(self, session: Session, offer: str, start_bitrate: bool = False) -> str:

@@ -74,7 +74,8 @@ export function drawPlot(canvas, samples, budget, now) {
     line(pen, left, y(budget), width - 6, y(budget), ink, 0.45);
     pen.setLineDash([]);
     pen.globalAlpha = 0.6;
-    pen.fillText("budget", width - 6, y(budget) - 9);
+    pen.textAlign = "left";
+    pen.fillText("budget", left + 2, y(budget) - 9);
     pen.globalAlpha = 1;
   }
   if (samples.length) {
