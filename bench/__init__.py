@@ -11,7 +11,11 @@ __all__ = ["BENCHMARKS"]
 # name on the command line -> module with main(argv) -> exit status
 BENCHMARKS = {
     "bypass": "streamsr.bench.bypass",
+    "call": "streamsr.bench.call",
+    "guide": "streamsr.bench.guide",
+    "drift": "streamsr.bench.drift",
     "quality": "streamsr.bench.quality",
+    "steps": "streamsr.bench.steps",
     "throughput": "streamsr.bench.throughput",
     "tracking": "streamsr.bench.tracking",
 }

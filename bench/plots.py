@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -42,12 +43,12 @@ def perception_distortion(path: Path, rows: Sequence[Mapping[str, Any]], groups:
 
 
 def figure(panels: int) -> Any:
-    """A figure with so many axes, three in a row. Raises ConfigError where matplotlib is missing."""
+    """A figure with so many axes, about as high as wide. Raises ConfigError where matplotlib is missing."""
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
         raise ConfigError("plots need matplotlib: pip install matplotlib") from error
-    columns = min(panels, 3)
+    columns = math.ceil(math.sqrt(panels))
     rows = -(-panels // columns)
     canvas = Figure(figsize=(5 * columns, 4 * rows), layout="constrained")
     for index in range(panels):
