@@ -240,7 +240,7 @@ class Session:
         self._ladder.learn(jobs[0].size, len(jobs) * nfe, (time.perf_counter() - began) * 1e3)
         for job, trace in zip(jobs, traces, strict=True):
             job.memory.keep(trace)
-            job.residual = trace.residual
+            job.residual, job.share = trace.residual, job.memory.fade(1.0)
             job.outcome = Outcome.RESTORED
 
     def _wanted_steps(self, job: _Job) -> int:
@@ -291,7 +291,7 @@ class _Job:
         self.memory = memory
         self.residual: np.ndarray | None = None
         self.nfe = 0
-        self.share = 1.0  # of the residual: less for old detail
+        self.share = 1.0  # of the residual that is shown: see FaceMemory.fade
 
     @property
     def wanted(self) -> bool:
@@ -307,8 +307,8 @@ class _Job:
         return self.face.blend * self.memory.strength * self.share
 
     def reuse(self, *, allowed: bool) -> None:
-        """A lower rung: the cached detail if there is any and it may be used."""
-        share = self.memory.recall() if allowed else 0.0
+        """A lower rung: the cached detail if there is any; where it may not be used, it still fades out."""
+        share = self.memory.fade(self.memory.recall() if allowed else 0.0)
         if share > 0:
             assert self.memory.trace is not None, "a share of nothing"
             self.residual, self.share, self.outcome = self.memory.trace.residual, share, Outcome.CACHED

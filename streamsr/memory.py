@@ -33,6 +33,8 @@ class FaceMemory:
         self.trace: Trace | None = None
         self.strength = 1.0
         self._kept_index = 0
+        self._share: float | None = None
+        self._shared_index = 0
         self._reading: GuideReading | None = None
         self._bypass = False
         self._frames = 0
@@ -52,6 +54,21 @@ class FaceMemory:
             return 0.0
         left = RECALL_FRAMES - (self.seen_index - self._kept_index)
         return float(np.clip(left / FADE_FRAMES, 0, 1))
+
+    def fade(self, target: float) -> float:
+        """The share of the residual that the frame ``seen_index`` shows, in [0, 1].
+
+        The first frame's is ``target``; from then on it moves there over FADE_FRAMES, so that a frame
+        without the network, and the next one with it, do not flash.
+        """
+        if self._share is None:
+            self._share = target
+        else:
+            most = max(1, self.seen_index - self._shared_index) / FADE_FRAMES
+            self._share += float(np.clip(target - self._share, -most, most))
+            self._share = 0.0 if self._share < 1e-6 else self._share
+        self._shared_index = self.seen_index
+        return self._share
 
     def recent(self) -> Trace | None:
         """The last trace, if the network may build on it."""

@@ -16,6 +16,7 @@ from streamsr.enhancer import Enhancer, Session
 from streamsr.errors import ConfigError, FrameError
 from streamsr.face.alignment import crop_aligned, rescale_template, similarity
 from streamsr.frame import Frame
+from streamsr.memory import FADE_FRAMES
 from streamsr.model.crop import Crop
 from streamsr.model.restorer import GuideReading
 from streamsr.report import FrameReport, Outcome
@@ -157,10 +158,14 @@ def test_late_live_frames_step_down_the_ladder(enhancer: Enhancer, camera: np.nd
     tracked = _tracked_after_learning(session, camera, clock)
     _, in_time = _enhanced(session, tracked, clock.now_ns() + 100_000 * NS_PER_MS)
     _, hurried = _enhanced(session, tracked, clock.now_ns() + NS_PER_MS // 100)
-    picture, late = _enhanced(session, tracked, clock.now_ns() - NS_PER_MS)
+    shown = []
+    for _ in range(FADE_FRAMES):
+        picture, late = _enhanced(session, tracked, clock.now_ns() - NS_PER_MS)
+        shown.append(late.faces[0].blend)
     assert in_time.faces[0].outcome is Outcome.RESTORED
     assert in_time.faces[0].nfe == 2
     assert hurried.faces[0].outcome is Outcome.CACHED
+    assert np.allclose(shown, [0.8, 0.6, 0.4, 0.2, 0])
     assert late.faces[0].outcome is Outcome.SKIPPED
     assert np.array_equal(picture.image, cv2.resize(camera, (512, 512), interpolation=cv2.INTER_CUBIC))
 

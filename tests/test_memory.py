@@ -70,6 +70,21 @@ def test_old_detail_fades_out() -> None:
     assert np.allclose(shares[11:], [0.8, 0.6, 0.4, 0.2, 0, 0])
 
 
+def test_the_share_that_is_shown_moves_over_five_frames() -> None:
+    memory = FaceMemory((1, 256))
+    shares = []
+    for memory.seen_index, target in enumerate([1.0] * 2 + [0.0] * 6 + [1.0] * 6):
+        shares.append(memory.fade(target))
+    assert np.allclose(shares, [1, 1, 0.8, 0.6, 0.4, 0.2, 0, 0, 0.2, 0.4, 0.6, 0.8, 1, 1])
+    memory.seen_index += 3  # three frames were dropped
+    assert memory.fade(0.0) == pytest.approx(0.4)
+
+
+def test_a_face_whose_first_frames_come_too_late_appears_by_degrees() -> None:
+    memory = FaceMemory((1, 256))
+    assert [memory.fade(0.0), memory.fade(1.0)] == [0, 0.2]
+
+
 def test_the_network_builds_on_recent_frames_only() -> None:
     memory = FaceMemory((1, 256))
     assert memory.recent() is None
