@@ -16,7 +16,8 @@ from ..errors import ConfigError
 __all__ = ["IceServer", "Limits", "ServeConfig"]
 
 TOKEN_CHARACTERS = 16  # fewest: about 80 random bits as base32
-_URL_OF_ICE = r"^(stun|stuns|turn|turns):[^\s<>\"?,;]+(\?transport=(udp|tcp))?$"
+_SERVER = r"[^\s<>\"?,;]+"
+_URL_OF_ICE = rf"^(stun:{_SERVER}|turn:{_SERVER}(\?transport=(udp|tcp))?|turns:{_SERVER}(\?transport=tcp)?)$"
 
 
 class _Model(BaseModel):
@@ -134,6 +135,9 @@ class ServeConfig(_Model):
             raise ValueError("tls_certificate and tls_key go together")
         if self.udp_ports is not None and self.udp_ports[0] > self.udp_ports[1]:
             raise ValueError(f"udp_ports must rise, got {self.udp_ports[0]}-{self.udp_ports[1]}")
+        for kind in ("stun", "turn"):  # aiortc asks only the first of each
+            if sum(server.url.startswith(kind) for server in self.ice_servers) > 1:
+                raise ValueError("ice_servers takes at most one STUN and one TURN server")
         missing = [
             flag
             for flag, value in (("--token", self.token), ("--tls-cert and --tls-key", self.tls_certificate))

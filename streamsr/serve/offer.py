@@ -19,7 +19,7 @@ MAX_LINES = 1000  # a browser's offer of sound and picture has about 200
 MAX_SECTIONS = 2  # one of sound, one of picture
 
 # what aiortc's parser raises for text that is no SDP
-_UNREADABLE = (AssertionError, AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError)
+_UNREADABLE = (AssertionError, AttributeError, IndexError, KeyError, StopIteration, TypeError, ValueError)
 _USERNAME = re.compile(r"[A-Za-z0-9+/]{4,256}")
 _PASSWORD = re.compile(r"[A-Za-z0-9+/]{22,256}")
 _MDNS_NAME = re.compile(r"[A-Za-z0-9-]{1,63}\.local")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import random
+import socket
 from collections.abc import Callable
 from typing import Any
 
@@ -33,23 +34,27 @@ def media_loop(config: ServeConfig) -> Callable[[], asyncio.AbstractEventLoop]:
         ) -> Any:
             if local_addr is None or local_addr[1] != 0:
                 return await super().create_datagram_endpoint(protocol_factory, local_addr, **options)
-            address = local_addr[0]
-            if config.ice_addresses and address not in config.ice_addresses:
-                raise OSError(errno.EADDRNOTAVAIL, f"{address} is not one of ice_addresses")
-            for port in _shuffled(config.udp_ports):
-                try:
-                    return await super().create_datagram_endpoint(
-                        protocol_factory, (address, port), **options
-                    )
-                except OSError as error:
-                    if error.errno != errno.EADDRINUSE:
-                        raise
-            raise OSError(errno.EADDRINUSE, f"all of udp_ports are taken on {address}")
+            return await super().create_datagram_endpoint(
+                protocol_factory, sock=_bound(local_addr[0], config), **options
+            )
 
     return MediaLoop
 
 
-def _shuffled(ports: tuple[int, int] | None) -> list[int]:
-    if ports is None:
-        return [0]
-    return random.sample(range(ports[0], ports[1] + 1), ports[1] - ports[0] + 1)
+def _bound(address: str, config: ServeConfig) -> socket.socket:
+    """A socket on a port that is free. Raises OSError."""
+    if config.ice_addresses and address not in config.ice_addresses:
+        raise OSError(errno.EADDRNOTAVAIL, f"{address} is not one of ice_addresses")
+    first, last = config.udp_ports or (0, 0)
+    for port in random.sample(range(first, last + 1), last - first + 1):
+        media = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_DGRAM)
+        try:
+            media.setblocking(False)
+            media.bind((address, port))
+        except OSError as error:
+            media.close()
+            if error.errno != errno.EADDRINUSE:
+                raise
+        else:
+            return media
+    raise OSError(errno.EADDRINUSE, f"udp_ports {first}-{last} are all taken on {address}")

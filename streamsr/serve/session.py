@@ -7,7 +7,14 @@ import logging
 import secrets
 from typing import Literal
 
-from aiortc import RTCBundlePolicy, RTCConfiguration, RTCIceServer, RTCPeerConnection, RTCSessionDescription
+from aiortc import (
+    RTCBundlePolicy,
+    RTCConfiguration,
+    RTCIceServer,
+    RTCIceTransport,
+    RTCPeerConnection,
+    RTCSessionDescription,
+)
 from aiortc.exceptions import InvalidAccessError, InvalidStateError, OperationError
 
 from .config import Limits, ServeConfig
@@ -31,7 +38,7 @@ class Session:
         self.etag = f'"{secrets.token_urlsafe(8)}"'
         self.peer = RTCPeerConnection(
             RTCConfiguration(
-                iceServers=ice_servers(config),
+                iceServers=_ice_servers(config),
                 bundlePolicy=RTCBundlePolicy.MAX_BUNDLE,
             )
         )
@@ -54,6 +61,8 @@ class Session:
         """
         try:
             await self.peer.setRemoteDescription(RTCSessionDescription(offer, "offer"))
+            transport = self.peer.getTransceivers()[0].receiver.transport.transport
+            _drop_empty_datagrams(transport)
             await self.peer.setLocalDescription(await self.peer.createAnswer())
         except OperationError:
             raise Refusal(422, "no codec in common: offer VP8 or H264, and Opus for sound") from None
@@ -61,8 +70,7 @@ class Session:
             if self.reason is not None:
                 raise Refusal(503, f"the session ended: {self.reason}") from None
             raise Refusal(400, "the offer cannot be applied") from error
-        remote = self.peer.getTransceivers()[0].receiver.transport.transport
-        if not remote.iceGatherer.getLocalCandidates():
+        if not transport.iceGatherer.getLocalCandidates():
             raise Refusal(503, "the server has no address for media: see streamsr doctor")
         return self.peer.localDescription.sdp
 
@@ -128,7 +136,19 @@ class Session:
             self.end("the client closed the connection")
 
 
-def ice_servers(config: ServeConfig) -> list[RTCIceServer]:
+def _drop_empty_datagrams(transport: RTCIceTransport) -> None:
+    """One of them, which anybody can send, ends aiortc's DTLS (1.16 reads its first byte)."""
+    receive = transport._recv
+
+    async def receive_something() -> bytes:
+        while not (data := await receive()):
+            pass
+        return data
+
+    transport._recv = receive_something
+
+
+def _ice_servers(config: ServeConfig) -> list[RTCIceServer]:
     return [
         RTCIceServer(
             server.url,
