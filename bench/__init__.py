@@ -11,9 +11,11 @@ __all__ = ["BENCHMARKS"]
 # name on the command line -> module with main(argv) -> exit status
 BENCHMARKS = {
     "bypass": "streamsr.bench.bypass",
+    "cache": "streamsr.bench.cache",
     "call": "streamsr.bench.call",
-    "guide": "streamsr.bench.guide",
     "drift": "streamsr.bench.drift",
+    "groups": "streamsr.bench.groups",
+    "guide": "streamsr.bench.guide",
     "quality": "streamsr.bench.quality",
     "steps": "streamsr.bench.steps",
     "throughput": "streamsr.bench.throughput",

@@ -14,7 +14,7 @@ from streamsr.errors import ConfigError
 
 from .clips import Picture, read_clip, write_clip
 
-__all__ = ["CALL_PX", "call_pictures", "write_call_clip"]
+__all__ = ["CALL_PX", "call_pictures", "fitted", "write_call_clip"]
 
 CALL_PX = (640, 360)
 RATE = Fraction(25)
@@ -52,11 +52,11 @@ def call_pictures(paths: list[Path], frames: int) -> Iterator[Picture]:
             if picture is None:
                 return
             x, y = index % columns * tile_px[0], index // columns * tile_px[1]
-            canvas[y : y + tile_px[1], x : x + tile_px[0]] = _fitted(picture.image, *tile_px)
+            canvas[y : y + tile_px[1], x : x + tile_px[0]] = fitted(picture.image, *tile_px)
         yield Picture(canvas, pts, 1 / RATE)
 
 
-def _fitted(image: np.ndarray, width: int, height: int) -> np.ndarray:
+def fitted(image: np.ndarray, width: int, height: int) -> np.ndarray:
     """``image`` as high as the tile, before a blurred copy of itself where it is not as wide."""
     inner = min(width, round(image.shape[1] * height / image.shape[0]))
     middle = cv2.resize(image, (inner, height), interpolation=cv2.INTER_AREA)

@@ -13,16 +13,27 @@ from av.video.reformatter import VideoReformatter
 from ..channel import LatestFrame
 from ..clock import NS_PER_MS, Clock
 from ..errors import DecodeError, SinkError, SourceError
-from ..frame import Colour, Frame, StreamInfo
-from ..io.colour import UprightRgb, colour_of, from_rgb
+from ..frame import Colour, Frame, Matrix, StreamInfo
+from ..io.colour import CODE_POINTS, UNSPECIFIED, UprightRgb, colour_of, from_rgb
 from ..stats import LatencyWindow
 
-__all__ = ["TrackSink", "TrackSource"]
+__all__ = ["TrackSink", "TrackSource", "bt601_if_untagged"]
 
 UNKNOWN_RATE = Fraction(0)  # a track does not say it
 GAP_S = 1.0  # after a longer pause the picture is another one
 NOMINAL_STEP = 90_000 // 30  # between the last frame before and the first after times that went back
 DELAY_WINDOW = 50  # frames: two seconds, so that the delay follows the load without following single frames
+
+
+def bt601_if_untagged(picture: VideoFrame) -> VideoFrame:
+    """``picture``, its colour matrix named where it was not.
+
+    Files do without a tag below 720 lines only; calls at any size: VP8 has but this matrix (RFC 6386),
+    and browsers read untagged H.264 the same way.
+    """
+    if int(picture.colorspace) == UNSPECIFIED and not picture.format.is_rgb:
+        picture.colorspace = CODE_POINTS[Matrix.BT601]
+    return picture
 
 
 class TrackSource:
@@ -99,7 +110,7 @@ class TrackSource:
             pts += NOMINAL_STEP - step
         self._last_pts = pts
         return Frame(
-            image=self._rgb.read(picture),
+            image=self._rgb.read(bt601_if_untagged(picture)),
             pts=pts,
             time_base=VIDEO_TIME_BASE,
             captured_ns=captured_ns,

@@ -2,11 +2,13 @@
 
 aiortc opens a codec wherever it finds none that fits the picture and the target rate. These have one open
 before it looks. A new rate takes a new codec, and that a key frame, so the rate follows the receiver's
-estimate in steps.
+estimates in steps. Estimates come on the event loop, pictures on a thread of its executor.
 """
 
 from __future__ import annotations
 
+import threading
+from collections import deque
 from collections.abc import Callable
 from fractions import Fraction
 from time import monotonic
@@ -32,22 +34,37 @@ __all__ = ["BurstDecoder", "SteadyH264Encoder", "SteadyVp8Encoder", "encoder"]
 
 KEYFRAME_INTERVAL = 3000  # frames; receivers ask for one when they need it
 BUFFER_S = 0.5  # of rate control: what a key frame may be ahead
-FALL = 0.9  # an estimate below this share of the rate is followed at once,
-RISE = 1.3  # one above this share of it
+FALL = 0.9  # of what was really sent: an estimate below that share of it means congestion
+RISE = 1.3  # of the rate: an estimate above that share is worth a key frame,
 RISE_EVERY_S = 3.0  # at most so often
+WINDOW_S = 1.0  # over which the sent rate is taken, as receivers do
 
 
 class _Steps:
-    """A target rate in bits per second that follows estimates in steps. clock: seconds."""
+    """When a rate is to be given up for a receiver's estimate. Rates in bits per second; clock: seconds.
+
+    A receiver that sees little because little was sent estimates little: that alone is no reason to fall.
+    """
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock, self._changed_s = clock, clock()
+        self._lock = threading.Lock()
+        self._sent: deque[tuple[float, int]] = deque()  # when, bits; of the last WINDOW_S
 
-    def follows(self, now: int, estimate: int) -> bool:
-        """Whether a rate of ``now`` is to be given up for ``estimate``."""
-        rested = self._clock() - self._changed_s >= RISE_EVERY_S
-        if estimate < FALL * now or (estimate > RISE * now and rested):
-            self._changed_s = self._clock()
+    def sent(self, payloads: list[bytes]) -> None:
+        now_s = self._clock()
+        with self._lock:
+            self._sent.append((now_s, 8 * sum(map(len, payloads))))
+            while self._sent[0][0] < now_s - WINDOW_S:
+                self._sent.popleft()
+
+    def follows(self, rate: int, estimate: int) -> bool:
+        now_s = self._clock()
+        with self._lock:
+            really = sum(bits for at_s, bits in self._sent if at_s >= now_s - WINDOW_S) / WINDOW_S
+        rises = estimate > RISE * rate and now_s - self._changed_s >= RISE_EVERY_S
+        if estimate < FALL * min(rate, really) or rises:
+            self._changed_s = now_s
             return True
         return False
 
@@ -61,7 +78,7 @@ class SteadyH264Encoder(H264Encoder):
 
     @property
     def target_bitrate(self) -> int:
-        """In bits per second. Set to an estimate, it moves there if that is far enough away."""
+        """In bits per second. Set to a receiver's estimate, it moves there where that is worth it."""
         return super().target_bitrate
 
     @target_bitrate.setter
@@ -76,7 +93,9 @@ class SteadyH264Encoder(H264Encoder):
             self.codec = _opened("libx264", frame, self.target_bitrate, self._profile)
             self.codec.profile = "Baseline"
             self.codec.options |= {"preset": self._profile.x264_preset, "tune": "zerolatency"}
-        return super().encode(frame, force_keyframe)
+        payloads, timestamp = super().encode(frame, force_keyframe)
+        self._steps.sent(payloads)
+        return payloads, timestamp
 
 
 class SteadyVp8Encoder(Vp8Encoder):
@@ -111,7 +130,9 @@ class SteadyVp8Encoder(Vp8Encoder):
                 "undershoot-pct": "100",
                 "overshoot-pct": "15",
             }
-        return super().encode(frame, force_keyframe)
+        payloads, timestamp = super().encode(frame, force_keyframe)
+        self._steps.sent(payloads)
+        return payloads, timestamp
 
 
 class BurstDecoder(Decoder):
