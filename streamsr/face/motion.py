@@ -35,7 +35,9 @@ class MotionFinder:
         flow = self._search.calc(second, first, None)
         back = self._search.calc(first, second, None)
         at = self._grid + flow
-        returned = flow + cv2.remap(back, at, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        returned = flow + cv2.remap(  # type: ignore[call-overload]  # None: there is one map
+            back, at, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+        )
         squares = returned * returned
         valid = squares[..., 0] + squares[..., 1] < _AGREES_PX**2
         return Motion(flow, valid.astype(np.float32))

@@ -19,7 +19,7 @@ from .crop import Crop
 from .engine import SIZES_PX, Engine, Precision, TorchEngine
 from .guide import Reading, start_time
 from .network import Condition, Memory, log_native
-from .recurrence import Past
+from .recurrence import RESCALING, Past
 from .sampler import sample, start
 from .weights import load_weights
 
@@ -96,10 +96,11 @@ class Restorer:
         device: torch.device,
         precision: Precision | None = None,
         threads: int | None = None,
+        rescaling: int = RESCALING,
     ) -> None:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="restorer")
         try:
-            self._thread.submit(self._set_up, path, device, precision, threads).result()
+            self._thread.submit(self._set_up, path, device, precision, threads, rescaling).result()
         except BaseException:  # whatever it was, no thread stays behind
             self.close()
             raise
@@ -109,7 +110,12 @@ class Restorer:
         self._thread.shutdown()
 
     def _set_up(
-        self, path: Path | None, device: torch.device, precision: Precision | None, threads: int | None
+        self,
+        path: Path | None,
+        device: torch.device,
+        precision: Precision | None,
+        threads: int | None,
+        rescaling: int,
     ) -> None:
         weights = load_weights(path)
         self.sha256, self.description = weights.sha256, weights.description
@@ -126,9 +132,12 @@ class Restorer:
                 threads or usable_cpus(),
                 precision,
                 recurrent=weights.description.recurrent,
+                rescaling=rescaling,
             )
         else:
-            self._engine = TorchEngine(weights.network, weights.guide, device, precision or "bf16")
+            self._engine = TorchEngine(
+                weights.network, weights.guide, device, precision or "bf16", rescaling=rescaling
+            )
 
     @classmethod
     def load(
@@ -138,12 +147,14 @@ class Restorer:
         device: str = "auto",
         precision: Precision | None = None,
         threads: int | None = None,
+        rescaling: int = RESCALING,
     ) -> Restorer:
         """The packaged weights, or those at ``path``. Raises ModelError, DeviceError.
 
         precision: by default bf16, and f32 on a CPU without instructions for it: there it is faster.
+        rescaling: s of the cache's warp.
         """
-        return cls(path, choose_device(device), precision, threads)
+        return cls(path, choose_device(device), precision, threads, rescaling)
 
     @property
     def device(self) -> torch.device:
