@@ -85,7 +85,7 @@ def draw(rng: np.random.Generator, size: int) -> Degradation:
     noise = float(rng.random() < noisy)
     most_noise = 14.0 if kind == "cctv" else 5.0
     coded: tuple[str, int] | None = None
-    if kind in ("call", "cctv"):
+    if kind in ("call", "cctv") and rng.random() < 0.93:  # else raw, from a camera on the same machine
         if rng.random() < 0.8:
             coded = ("h264", int(rng.integers(24, 39 if kind == "call" else 43)))
         else:

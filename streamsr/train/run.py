@@ -226,6 +226,6 @@ def _validate(run: Run, sets: list[ValidationSet], clips: list[ClipSet]) -> None
             },
         )
         # of coded input: where the observation is exact, gamma is near 1 whatever the estimate's error
-        coded = [score.residual_rms for name, score in scores.items() if CONDITIONS[name][1] is not None]
+        coded = [score.residual_rms for name, score in scores.items() if CONDITIONS[name].coded is not None]
         residual[str(each.size)] = math.sqrt(fmean(rms * rms for rms in coded))
     run.export(residual)

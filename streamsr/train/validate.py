@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -21,9 +22,17 @@ from .degrade import Degradation
 from .lesson import Lesson
 from .losses import psnr
 
-__all__ = ["CONDITIONS", "ClipSet", "Score", "ValidationSet", "clip_set", "validation_set"]
+__all__ = ["CONDITIONS", "ClipSet", "Score", "Seen", "ValidationSet", "clip_set", "psnr_y", "validation_set"]
 
-CONDITIONS = {"clean x4": (4, None), "call x2": (2, ("h264", 30)), "call x4": (4, ("h264", 30))}
+class Seen(NamedTuple):
+    """How a camera saw a face: n = S / reduce; coded: codec and quality; read_noise: of 255."""
+
+    reduce: int
+    coded: tuple[str, int] | None = None
+    read_noise: float = 0.0
+
+
+CONDITIONS = {"clean x4": Seen(4), "call x2": Seen(2, ("h264", 30)), "call x4": Seen(4, ("h264", 30))}
 
 
 @dataclass(frozen=True)
@@ -57,21 +66,22 @@ class ValidationSet:
                 x_hat = lesson.deployed(network, _noise(x_in, i), recurrent=False)
                 gap.append((lesson.found[0].t0 / lesson.true[0].t0).log().abs().mean().item())
                 block.append(_block_rms(x_hat - x, mask))
-                before += _psnr_y(x_in, x, fine)
-                after += _psnr_y(x_hat, x, fine)
+                before += psnr_y(x_in, x, fine)
+                after += psnr_y(x_hat, x, fine)
             means = (float(np.mean(v)) for v in (before, after, block, gap))
             scores[name] = Score(*means)
         return scores
 
 
-def validation_set(data: Path, cache: Path, size: int, count: int) -> ValidationSet:
+def validation_set(
+    data: Path, cache: Path, size: int, count: int, seen: Mapping[str, Seen] = CONDITIONS
+) -> ValidationSet:
     """``count`` validation faces of ``size`` px, evenly chosen, in each condition."""
     pack = FacePack(data, cache, "val", size)
     keep = np.linspace(0, len(pack.images) - 1, min(count, len(pack.images))).astype(int)
     faces = [np.ascontiguousarray(pack.images[i]) for i in keep]
     conditions = {}
-    for name, (reduce, coded) in CONDITIONS.items():
-        how = _plain(size / reduce, coded)
+    for name, how in ((name, _plain(size, each)) for name, each in seen.items()):
         rng = np.random.default_rng(7)
         samples = [degrade_stills([face], [how], rng) for face in faces]
         conditions[name] = make_batch([[face] for face in faces], samples, [how] * len(faces))
@@ -93,9 +103,9 @@ class ClipSet:
             lesson = Lesson(guide, batch, device, cropped=False)
             x, x_in = lesson.last_frame()
             noise = _noise(x_in, 0)
-            bicubic = np.mean(_psnr_y(x_in, x, fine))
+            bicubic = np.mean(psnr_y(x_in, x, fine))
             outputs = [lesson.deployed(network, noise, recurrent=recurrent) for recurrent in (False, True)]
-            alone, after = (float(np.mean(_psnr_y(out, x, fine)) - bicubic) for out in outputs)
+            alone, after = (float(np.mean(psnr_y(out, x, fine)) - bicubic) for out in outputs)
             scores[name] = alone, after
         return scores
 
@@ -111,28 +121,28 @@ def clip_set(data: Path, cache: Path, size: int, count: int, frames: int = 6) ->
         for k, (image, mesh) in enumerate(zip(pack.images[:count], pack.meshes[:count], strict=True))
     ]
     conditions = {}
-    for name, (reduce, coded) in CONDITIONS.items():
-        hows = [_plain(size / reduce, coded)] * len(clips)
+    for name, seen in CONDITIONS.items():
+        hows = [_plain(size, seen)] * len(clips)
         samples = degrade_clips(clips, hows, np.random.default_rng(12))
         conditions[name] = make_batch(clips, samples, hows)
     return ClipSet(size, conditions)
 
 
-def _plain(native: float, coded: tuple[str, int] | None) -> Degradation:
-    """Reduced and, if so, coded; nothing else."""
+def _plain(size: int, seen: Seen) -> Degradation:
+    """So and no more."""
     return Degradation(
         kind="clean",
-        native=native,
+        native=size / seen.reduce,
         roll_deg=0.0,
         shift=(0.0, 0.0),
         drift=(0.7, 0.4),
         blur=(0.0, 0.0, 0.0),
-        read_noise=0.0,
+        read_noise=seen.read_noise,
         shot_noise=0.0,
         sharpen=0.0,
         grey=False,
         jpeg=None,
-        coded=coded,
+        coded=seen.coded,
     )
 
 
@@ -146,7 +156,7 @@ def _block_rms(error: torch.Tensor, mask: torch.Tensor) -> float:
     return float((blocks * mask).sum() / (mask.sum() * len(error))) ** 0.5
 
 
-def _psnr_y(a: torch.Tensor, b: torch.Tensor, mask: torch.Tensor) -> list[float]:
+def psnr_y(a: torch.Tensor, b: torch.Tensor, mask: torch.Tensor) -> list[float]:
     """BT.601 luma (219 levels) of pictures rounded to 8 bits, inside the mask."""
     rgb = [((v.clamp(-1, 1) + 1) * 127.5).round() / 255 for v in (a, b)]
     weights = torch.tensor([65.481, 128.553, 24.966], device=a.device) / 255
