@@ -32,8 +32,9 @@ from streamsr.errors import ConfigError, StreamSRError
 from .fidelity import psnr_y
 from .panel import face_part
 from .plots import figure, save_figure
-from .row import circumstances, emit, print_table
+from .row import circumstances, emit, print_table, write_text
 from .stills import central_ellipse
+from .tables import listing
 
 if TYPE_CHECKING:
     from streamsr.features import SqueezeNet
@@ -48,6 +49,23 @@ COLUMNS = (
     "condition", "n", "t0_spearman", "t0_error", "t0_bias", "sigma_y_spearman", "sigma_y_error",
     "sigma_y_bias", "steps_guide", "steps_true",
 )  # fmt: skip
+TITLES = {
+    "condition": "faces",
+    "n": "n",
+    "t0_spearman": "t0: Spearman",
+    "t0_error": "mean of log ratio's size",
+    "t0_bias": "mean log ratio",
+    "sigma_y_spearman": "sigma_y: Spearman",
+    "sigma_y_error": "mean of log ratio's size",
+    "sigma_y_bias": "mean log ratio",
+    "steps_guide": "1/2/3/4 steps, %, by the guide",
+    "steps_true": "by the truth",
+}
+ABLATION_TITLES = {
+    "t0": "t0 from",
+    "face_gain_db": "over the input, dB",
+    "feature_distance": "feature distance",
+}
 ABLATION_COLUMNS = ("t0", "n", "steps", "face_psnr_y", "face_gain_db", "feature_distance")
 
 
@@ -262,12 +280,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--weights", type=Path, help="a weights file instead of the packaged ones")
     add("--work", type=Path, help="keep the decoded faces here")
     add("--plot", type=Path, help="write scatters, the histogram of steps and the ablation (PNG, SVG, PDF)")
+    add("--markdown", type=Path, help="write both tables as Markdown")
     add("--json", action="store_true", help="print only the line of JSON")
     argv = sys.argv[1:] if argv is None else list(argv)
     given = vars(words.parse_args(argv))
-    json_only = given.pop("json")
+    json_only, text = given.pop("json"), given.pop("markdown")
     try:
         head, rows, ablation = run(**given)
+        if text is not None:
+            write_text(text, f"{listing(rows, TITLES)}\n{listing(ablation, ABLATION_TITLES)}")
     except StreamSRError as error:
         print(f"streamsr bench guide: {error}", file=sys.stderr)
         return 2

@@ -26,7 +26,7 @@ from .panel import Panel
 from .peers import FacePeer, FramePeer, named_files
 from .plots import perception_distortion
 from .row import circumstances, emit, write_lines, write_text
-from .tables import markdown
+from .tables import gains, markdown
 from .user_networks import VideoFeatures
 
 if TYPE_CHECKING:
@@ -127,6 +127,7 @@ def parser() -> argparse.ArgumentParser:
     add("--profile", type=Path, help="write temporal profiles of the clips (PNG)")
     add("--plot", type=Path, help="write PSNR-Y against feature distance (PNG, SVG or PDF)")
     add("--markdown", type=Path, help="write the tables as Markdown")
+    add("--gains", type=Path, help="write the stills' gains over bicubic as one Markdown table")
     add("--jsonl", type=Path, help="write the rows as JSON lines")
     add("--baselines-only", action="store_true", help="leave streamsr itself out")
     add("--json", action="store_true", help="print only the line of JSON")
@@ -141,13 +142,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if given.set == "val" and (given.fvd is not None or given.profile is not None):
             raise ConfigError("--fvd and --profile need clips: stills have no time")
+        if given.set != "val" and given.gains is not None:
+            raise ConfigError("--gains is for stills: --set val")
         head, rows = run(given)
         head = {**circumstances("quality", argv, head.pop("device", "cpu")), **head}
         if given.plot is not None:
             perception_distortion(given.plot, _overall(rows), groups)
         if given.markdown is not None:
-            text = markdown(_overall(rows), groups) + f"\n`{head['command']}`\n"
-            write_text(given.markdown, text)
+            write_text(given.markdown, markdown(_overall(rows), groups))
+        if given.gains is not None:
+            write_text(given.gains, gains(rows))
         if given.jsonl is not None:
             write_lines(given.jsonl, head, rows)
     except StreamSRError as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-__all__ = ["MEASURES", "Measure", "markdown", "title"]
+__all__ = ["MEASURES", "Measure", "gains", "listing", "markdown", "title"]
 
 
 class Measure(NamedTuple):
@@ -51,6 +51,36 @@ def markdown(
     return "\n\n".join(texts) + "\n"
 
 
+def gains(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Gain over bicubic in dB of stills: sizes and methods downwards, conditions and scales across."""
+    conditions, scales = (dict.fromkeys(row[name] for row in rows) for name in ("condition", "scale"))
+    kinds = [(condition, scale) for condition in conditions for scale in sorted(scales)]
+    found = {
+        (row["size"], row["method"], row["condition"], row["scale"]): row["face_gain_db"]
+        for row in rows
+        if "face_gain_db" in row and row["method"] != "bicubic"
+    }
+    lines = [["gain over bicubic, dB", *(f"{condition} x{scale}" for condition, scale in kinds)]]
+    lines.append(["---"] * len(lines[0]))
+    for size, method in dict.fromkeys(key[:2] for key in found):
+        cells = []
+        for kind in kinds:
+            value = found.get((size, method, *kind))
+            rivals = [gain for key, gain in found.items() if key[0] == size and key[2:] == kind]
+            text = "" if value is None else _number(value, 2)
+            cells.append(f"**{text}**" if text and text == _number(max(rivals), 2) else text)
+        lines.append([f"S = {size}, {method}", *cells])
+    return _joined(lines) + "\n"
+
+
+def listing(rows: Sequence[Mapping[str, Any]], titles: Mapping[str, str]) -> str:
+    """The columns that ``titles`` names, under its titles."""
+    lines = [list(titles.values()), ["---"] * len(titles)]
+    for row in rows:
+        lines.append([_cell(row.get(name)) for name in titles])
+    return _joined(lines) + "\n"
+
+
 def title(groups: Sequence[str], key: Sequence[Any]) -> str:
     """What a comparison is called: "mean, call, x4"."""
     words = {"scale": "x{}", "size": "S = {}"}
@@ -68,7 +98,7 @@ def _table(title: str, rows: Sequence[Mapping[str, Any]], measures: Sequence[str
             text = "" if value is None else _number(value, MEASURES[name].digits)
             cells.append(f"**{text}**" if text and text == best[name] else text)
         lines.append([str(row["method"]), *cells])
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return _joined(lines)
 
 
 def _best(name: str, rows: Sequence[Mapping[str, Any]]) -> str | None:
@@ -84,3 +114,13 @@ def _number(value: float, digits: int) -> str:
     """Two digits after the point, but no nought before it: .83, 35.48."""
     text = f"{value:.{digits}f}"
     return text.replace("0.", ".", 1) if text.lstrip("-").startswith("0.") else text
+
+
+def _cell(value: Any) -> str:
+    if value is None or value != value:  # NaN
+        return ""
+    return _number(value, 3) if isinstance(value, float) else str(value)
+
+
+def _joined(lines: Sequence[Sequence[str]]) -> str:
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

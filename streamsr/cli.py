@@ -314,10 +314,10 @@ def doctor(
 @app.command()
 def train(
     stage: Annotated[
-        Literal["g", "a", "b", "c", "d", "e"],
+        Literal["g", "a", "b", "c", "d", "e", "card"],
         typer.Argument(
             help="g: the guide alone; a: crops; b: whole faces; c: clips, with a memory; d: adversarial; "
-            "e: adversarial, longer clips."
+            "e: adversarial, longer clips. card: measure the packaged weights and fill in their model card."
         ),
     ],
     data: Annotated[
@@ -341,6 +341,12 @@ def train(
     seed: Seed = 0,
 ) -> None:
     """Train one stage of the recipe that made the weights."""
+    if stage == "card":
+        from .train.card import write_card
+
+        for path in write_card(data, out, device):
+            print(f"wrote {path}")
+        return
     from .train.command import train as run
 
     run(stage, data=data, out=out, preset=preset, minutes=minutes, begin=begin, device=device, seed=seed)

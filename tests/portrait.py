@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
@@ -26,20 +27,20 @@ def aligned_portrait() -> np.ndarray:
     return crop_aligned(picture, face.matrix, 512)
 
 
-def write_portrait_data(data: Path) -> Path:
-    """``faces.csv`` of 38 training stills and two of validation, ``faces/``, ``peers/`` and ``clips/``."""
+def write_portrait_data(data: Path, validation: Sequence[str] = ("val_38", "val_39")) -> Path:
+    """``faces.csv`` of 38 training stills and those of validation, ``faces/``, ``peers/`` and ``clips/``."""
     (data / "faces").mkdir(parents=True)
     (data / "clips").mkdir()
     write_squeezenet(data)
     face = aligned_portrait()
     grain = np.random.default_rng(0).normal(0, 3, face.shape)
     lines = []
-    for index in range(40):
+    names = [*(f"train_{index}" for index in range(38)), *validation]
+    for index, name in enumerate(names):
         levels = (face * (0.7 + 0.008 * index) + grain).clip(0, 255).astype(np.uint8)
         still = levels[:, ::-1] if index % 2 else levels
-        split = "val" if index >= 38 else "train"
-        cv2.imwrite(str(data / "faces" / f"{split}_{index}.webp"), still[..., ::-1])
-        lines.append({"name": f"{split}_{index}", "split": split, "size": 512})
+        cv2.imwrite(str(data / "faces" / f"{name}.webp"), still[..., ::-1])
+        lines.append({"name": name, "split": "train" if index < 38 else "val", "size": 512})
     with (data / "faces.csv").open("w", newline="") as file:
         writer = csv.DictWriter(file, ["name", "split", "size"])
         writer.writeheader()

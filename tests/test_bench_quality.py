@@ -101,7 +101,7 @@ def test_clips_with_peers_and_the_users_networks(
 def test_stills_in_every_condition(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     said = bench(
         capsys, "--data", data, "--set", "val", "--frames", 1, "--device", "cpu", "--fidelity", "0.4,1",
-        "--sheet", tmp_path / "sheet.png", "--json",
+        "--sheet", tmp_path / "sheet.png", "--gains", tmp_path / "gains.md", "--json",
     )  # fmt: skip
     groups = {(row["size"], row["condition"], row["scale"]) for row in said["rows"]}
     # at 256 / 8 px a crop the face is 17 px wide: never repainted, so never compared
@@ -113,8 +113,15 @@ def test_stills_in_every_condition(data: Path, tmp_path: Path, capsys: pytest.Ca
             assert np.isfinite(
                 [row[m] for m in ("identity", "niqe", "landmark_error", "feature_distance")]
             ).all()
-    gains = [row["face_gain_db"] for row in said["rows"] if row["method"] == "streamsr f=1"]
-    assert np.mean(gains) > 0.1
+    ours = [row for row in said["rows"] if row["method"] == "streamsr f=1"]
+    assert np.mean([row["face_gain_db"] for row in ours]) > 0.1
+    head, _, *lines = (tmp_path / "gains.md").read_text().splitlines()
+    assert head.split(" | ")[1:4] == ["clean x2", "clean x4", "clean x8"]
+    assert len(lines) == 2 * 4  # sizes, and methods without bicubic
+    cells = lines[3].strip("| ").replace("**", "").split(" | ")
+    assert cells[0] == "S = 256, streamsr f=1"
+    assert float(cells[2]) == round(ours[1]["face_gain_db"], 2)
+    assert cells[3] == ""  # x8
     assert cv2.imread(str(tmp_path / "sheet.png")).shape[1] == 6 * 320
 
 
@@ -209,6 +216,7 @@ def test_markdown_marks_the_best_as_printed() -> None:
         (["--frames", "0"], "--frames must be at least 1"),
         (["--fidelity", "high"], "--fidelity must be a number, got 'high'"),
         (["--set", "val", "--profile", "p.png"], "--fvd and --profile need clips"),
+        (["--gains", "g.md"], "--gains is for stills"),
         (["--peer", "x"], "--peer must be NAME=FILE"),
         (["--clips", "none"], "no clip"),
         (["--lpips", "none.pt"], "--lpips none.pt is no TorchScript file"),
