@@ -58,10 +58,10 @@ class _Known:
 
 
 class Aligner:
-    """Tracks and cuts out the faces of one stream for outputs at ``scale``."""
+    """Tracks and cuts out the faces of one stream for outputs at ``scale``. sizes: S that there are."""
 
-    def __init__(self, tracker: Tracker, scale: int) -> None:
-        self._tracker, self._scale = tracker, scale
+    def __init__(self, tracker: Tracker, scale: int, sizes: tuple[int, ...] = (256, 512)) -> None:
+        self._tracker, self._scale, self._sizes = tracker, scale, sizes
         self._scene = 0
         self._shape: tuple[int, ...] | None = None
         self._epoch = 0  # the last one given
@@ -94,7 +94,7 @@ class Aligner:
     def _aligned(self, frame: Frame, face: TrackedFace) -> AlignedFace:
         known = self._recognised(face, frame.index)
         native = native_side(face.matrix)
-        size = known.size = choose_size(native * self._scale, known.size)
+        size = known.size = choose_size(native * self._scale, known.size, self._sizes)
         known.too_small = face.roi_px[2] < SMALLEST_FACE_PX + REGROWN_PX * known.too_small
         outcome = None
         if known.too_small:
@@ -118,7 +118,9 @@ class Aligner:
         return known
 
 
-def choose_size(output_side_px: float, before: int | None) -> int:
+def choose_size(output_side_px: float, before: int | None, sizes: tuple[int, ...]) -> int:
     """S for a crop of this side in the output frame; near the border, what it was ``before``."""
+    if len(sizes) == 1:
+        return sizes[0]
     lean = {None: 0, 256: 1, 512: -1}[before]
     return 256 if output_side_px <= COARSE_MOST_PX * (1 + SIZE_HYSTERESIS * lean) else 512

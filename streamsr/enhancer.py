@@ -50,7 +50,7 @@ class Enhancer:
         self._restorer = Restorer.load(
             None if weights is None else Path(weights), device=device, threads=threads or usable_cpus()
         )
-        self._restorer.warm_up()
+        self._restorer.warm_up(DEFAULT_FIDELITY)
 
     def close(self) -> None:
         """End the model's thread; sessions cannot enhance afterwards. May be called twice."""
@@ -82,9 +82,10 @@ class Enhancer:
     ) -> Session:
         """Per-stream state: tracks, noise, caches.
 
-        scale: of the output, 1, 2, 4 or 8. fidelity: 0 (perceptual) to 1; the packaged weights serve one
-        level so far, whatever is asked. steps: network evaluations a face, or "auto": on a CPU one, on a
-        GPU what each face needs. seed: of the noise. tracker: by default mediapipe's. Raises ConfigError.
+        scale: of the output, 1, 2, 4 or 8. fidelity: 0 (perceptual) to 1, in five levels, see
+        ``model.weights``; the first session at a level takes a second to begin. steps: network evaluations a
+        face, or "auto": on a CPU one, on a GPU what each face needs. seed: of the noise. tracker: by default
+        mediapipe's. Raises ConfigError.
         """
         return Session(
             self._restorer,
@@ -122,7 +123,8 @@ class Session:
         self._restorer, self._clock = restorer, clock
         self.scale, self.fidelity, self.steps, self.seed = scale, fidelity, steps, seed
         self.enabled = True
-        self._aligner = Aligner(tracker, scale)
+        restorer.prepare(fidelity)
+        self._aligner = Aligner(tracker, scale, restorer.sizes)
         self._scene = 0
         self._memories: dict[int, FaceMemory] = {}
         self._ladder = Ladder()
@@ -236,6 +238,7 @@ class Session:
             [job.memory.recent() for job in jobs],
             steps=nfe,
             seed=self.seed,
+            fidelity=self.fidelity,
         )
         self._ladder.learn(jobs[0].size, len(jobs) * nfe, (time.perf_counter() - began) * 1e3)
         for job, trace in zip(jobs, traces, strict=True):

@@ -22,7 +22,8 @@ from streamsr.report import Outcome
     ],
 )
 def test_the_size_follows_the_output_but_not_its_jitter(side: float, before: int | None, size: int) -> None:
-    assert choose_size(side, before) == size
+    assert choose_size(side, before, (256, 512)) == size
+    assert choose_size(side, None, (512,)) == 512
 
 
 class _Script:

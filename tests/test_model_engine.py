@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
@@ -12,8 +13,8 @@ from streamsr.errors import DeviceError
 from streamsr.face.motion import MOTION_PX, Motion
 from streamsr.model.coding import STATISTICS
 from streamsr.model.engine import Engine, Precision, TorchEngine
-from streamsr.model.guide import Guide, template_mask
-from streamsr.model.network import GUIDE_OUTPUTS, Condition, Network
+from streamsr.model.guide import template_mask
+from streamsr.model.network import GUIDE_OUTPUTS, Condition
 from streamsr.model.openvino_engine import OpenVinoEngine, load_openvino
 from streamsr.model.recurrence import Past, nothing
 from streamsr.model.weights import load_weights
@@ -33,26 +34,21 @@ def _faces(size: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, Conditi
     return x_t, x_in, y, Condition(t, t, torch.randn(2, GUIDE_OUTPUTS, generator=g), camera, torch.ones(2))
 
 
-def _modules() -> tuple[Network, Guide]:
-    weights = load_weights()
-    return weights.network, weights.guide
-
-
 @pytest.fixture(scope="module")
 def in_f32() -> Engine:
-    return OpenVinoEngine(*_modules(), threads=2, precision="f32")
+    return OpenVinoEngine(load_weights(), threads=2, precision="f32")
 
 
 @pytest.mark.parametrize("size", [256, 512])
 def test_in_f32_openvino_gives_what_the_modules_give(in_f32: Engine, size: int) -> None:
     x_t, x_in, y, condition = _faces(size)
-    network, guide = _modules()
+    weights = load_weights()
     native, coding = torch.tensor([-1.0, -2.0]), torch.randn(2, STATISTICS)
     with torch.inference_mode():
-        residual = network(x_t, x_in, y, condition, size=size).residual
-        reading, energy = guide.read_with_energy(x_in, native, coding, template_mask(size // 4))
+        residual = weights.network(x_t, x_in, y, condition, size=size).residual
+        reading, energy = weights.guide.read_with_energy(x_in, native, coding, template_mask(size // 4))
     assert residual.abs().max() > 0.01
-    assert torch.allclose(in_f32.evaluate(x_t, x_in, y, condition, None).residual, residual, atol=1e-5)
+    assert torch.allclose(in_f32.evaluate(x_t, x_in, y, condition, None, 1.0).residual, residual, atol=1e-5)
     found, present = in_f32.read(x_in, native, coding)
     for one, other in zip((*found, present), (*reading, energy), strict=True):
         assert torch.allclose(one, other, atol=1e-3, rtol=1e-3)
@@ -60,22 +56,24 @@ def test_in_f32_openvino_gives_what_the_modules_give(in_f32: Engine, size: int) 
 
 @pytest.mark.parametrize("size", [256, 512])
 def test_in_bf16_openvino_errs_no_more_than_twice_what_torch_does(in_f32: Engine, size: int) -> None:
-    exact = in_f32.evaluate(*_faces(size), None).residual
+    exact = in_f32.evaluate(*_faces(size), None, 1.0).residual
     errors = []
-    for engine in (TorchEngine(*_modules(), CPU, "bf16"), OpenVinoEngine(*_modules(), 2, "bf16")):
-        errors.append(float((engine.evaluate(*_faces(size), None).residual - exact).square().mean().sqrt()))
+    for engine in (TorchEngine(load_weights(), CPU, "bf16"), OpenVinoEngine(load_weights(), 2, "bf16")):
+        errors.append(
+            float((engine.evaluate(*_faces(size), None, 1.0).residual - exact).square().mean().sqrt())
+        )
     assert 0 < errors[1] < 2 * errors[0]
 
 
 @pytest.mark.parametrize("size", [256, 512])
 def test_the_engines_remember_alike(size: int) -> None:
-    network, guide = _modules()
+    weights = load_weights()
+    weights = replace(weights, description=replace(weights.description, recurrent=True))
     with torch.no_grad():
-        for name, parameter in network.named_parameters():
+        for name, parameter in weights.network.named_parameters():
             if "memory" in name or "gain" in name:
                 parameter.normal_(0, 0.02)
-    mine = OpenVinoEngine(network, guide, threads=2, precision="f32", recurrent=True)
-    theirs = TorchEngine(network, guide, CPU, "f32")
+    mine, theirs = OpenVinoEngine(weights, threads=2, precision="f32"), TorchEngine(weights, CPU, "f32")
     x_t, x_in, y, condition = _faces(size)
     g = torch.Generator().manual_seed(1)
     pictures = x_in.flip(3), (y + 0.02).contiguous(memory_format=torch.channels_last)
@@ -97,18 +95,37 @@ def test_the_engines_remember_alike(size: int) -> None:
         assert not one[0].any() and not other[0].any()
         assert torch.equal(one[1], both[1])  # a batch recalls what its faces recall alone
     for memory in (memories[1], nothing(2, size, 64, 64, CPU)):
-        results = [engine.evaluate(x_t, x_in, y, condition, memory) for engine in (mine, theirs)]
+        results = [engine.evaluate(x_t, x_in, y, condition, memory, 1.0) for engine in (mine, theirs)]
         for one, other in zip(*results, strict=True):
             assert torch.allclose(one, other, atol=2e-4, rtol=1e-3)
-    alone = theirs.evaluate(x_t, x_in, y, condition, None)
+    alone = theirs.evaluate(x_t, x_in, y, condition, None, 1.0)
     assert torch.allclose(results[1].residual, alone.residual, atol=1e-5)  # no past is an empty one
+
+
+@pytest.mark.parametrize("kind", [OpenVinoEngine, TorchEngine])
+def test_a_level_of_fidelity_has_weights_of_its_own(kind: type[OpenVinoEngine | TorchEngine]) -> None:
+    """Perceptual weights that turn the residual round: between the two there is nothing left of it."""
+    weights = load_weights()
+    last = ("leave.weight", "leave.bias", "direct.filters")
+    turned = {k: -2 * v for k, v in weights.network.state_dict().items() if k.endswith(last)}
+    weights = replace(weights, change=turned)
+    engine: Engine
+    if kind is OpenVinoEngine:
+        engine = OpenVinoEngine(weights, threads=2, precision="f32")
+    else:
+        engine = TorchEngine(weights, CPU, "f32")
+    engine.prepare(0.5)
+    at = {level: engine.evaluate(*_faces(256), None, level).residual for level in (1.0, 0.5, 0.0)}
+    assert at[1.0].abs().max() > 0.01
+    assert at[0.5].abs().max() < 1e-4
+    assert torch.allclose(at[0.0], -at[1.0], atol=1e-4)
 
 
 def test_what_an_engine_gave_stays_when_it_is_asked_again(in_f32: Engine) -> None:
     x_t, x_in, y, condition = _faces(256)
-    first = in_f32.evaluate(x_t, x_in, y, condition, None).residual
+    first = in_f32.evaluate(x_t, x_in, y, condition, None, 1.0).residual
     before = first.clone()
-    in_f32.evaluate(x_in, x_t, y, condition, None)
+    in_f32.evaluate(x_in, x_t, y, condition, None, 1.0)
     assert torch.equal(first, before)
 
 
@@ -125,13 +142,13 @@ def test_half_precision_where_the_processor_computes_in_it(
             return capabilities
 
     monkeypatch.setattr(library, "Core", Core)
-    assert OpenVinoEngine(*_modules(), threads=1).precision == precision
+    assert OpenVinoEngine(load_weights(), threads=1).precision == precision
 
 
 def test_a_missing_openvino_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "openvino", None)
     with pytest.raises(DeviceError, match="device cpu needs openvino, which does not load"):
-        OpenVinoEngine(*_modules(), threads=1)
+        OpenVinoEngine(load_weights(), threads=1)
 
 
 def test_openvino_sends_no_reports_of_use() -> None:

@@ -9,19 +9,20 @@ import torch
 from torch import Tensor
 
 from ..face.motion import Motion
-from .guide import Guide, Reading, template_mask
+from .guide import Reading, template_mask
 from .network import Condition, Memory, Network, Prediction
 from .recurrence import RESCALING, Past, nothing, recall
+from .weights import Weights
 
-__all__ = ["SIZES_PX", "Engine", "Precision", "TorchEngine"]
+__all__ = ["Engine", "Precision", "TorchEngine"]
 
-SIZES_PX = (256, 512)
 Precision = Literal["bf16", "f32"]
 
 
 class Engine(Protocol):
-    """Evaluates batches of crops of one size S in SIZES_PX. Pictures are (B, 3, side, side) float32 in
-    [-1, 1], channels last, on ``device``; so is what comes back, in memory of its own."""
+    """Evaluates batches of crops of one size S, of those of the weights' preset. Pictures are
+    (B, 3, side, side) float32 in [-1, 1], channels last, on ``device``; so is what comes back, in memory
+    of its own."""
 
     @property
     def device(self) -> torch.device: ...
@@ -29,6 +30,10 @@ class Engine(Protocol):
     @property
     def precision(self) -> Precision:
         """In which the network computes; guide and warp always do in f32."""
+        ...
+
+    def prepare(self, level: float) -> None:
+        """Have the network of this fidelity at hand: the first ``evaluate`` at a level does it otherwise."""
         ...
 
     def read(self, x_in: Tensor, native: Tensor, coding: Tensor) -> tuple[Reading, Tensor]:
@@ -43,9 +48,10 @@ class Engine(Protocol):
         ...
 
     def evaluate(
-        self, x_t: Tensor, x_in: Tensor, y: Tensor, condition: Condition, memory: Memory | None
+        self, x_t: Tensor, x_in: Tensor, y: Tensor, condition: Condition, memory: Memory | None, level: float
     ) -> Prediction:
-        """``Network.forward``. memory: with recurrent weights always, else never: features may be empty."""
+        """``Network.forward`` of the weights at fidelity ``level``. memory: with recurrent weights always,
+        else never: features may be empty."""
         ...
 
 
@@ -54,18 +60,23 @@ class TorchEngine:
 
     def __init__(
         self,
-        network: Network,
-        guide: Guide,
+        weights: Weights,
         device: torch.device,
         precision: Precision,
         *,
         rescaling: int = RESCALING,
     ) -> None:
         self.device, self.precision, self._rescaling = device, precision, rescaling
-        dtype = torch.bfloat16 if precision == "bf16" else torch.float32
-        self._network = network.to(device, dtype).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self._guide = guide.to(device)
-        self._masks = {size: template_mask(size // 4, device) for size in SIZES_PX}
+        self._weights, self._config = weights, weights.network.config
+        self._networks: dict[float, Network] = {}
+        self._guide = weights.guide.to(device)
+        self._masks = {size: template_mask(size // 4, device) for size in self._config.sizes}
+
+    def prepare(self, level: float) -> None:
+        if level not in self._networks:
+            dtype = torch.bfloat16 if self.precision == "bf16" else torch.float32
+            network = self._weights.at(level).to(self.device, dtype)
+            self._networks[level] = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     @torch.inference_mode()
     def read(self, x_in: Tensor, native: Tensor, coding: Tensor) -> tuple[Reading, Tensor]:
@@ -73,7 +84,7 @@ class TorchEngine:
 
     @torch.inference_mode()
     def recall(self, pasts: Sequence[tuple[Past, Motion] | None], y: Tensor) -> Memory:
-        config, memories = self._network.config, []
+        config, memories = self._config, []
         for found, seen in zip(pasts, y.split(1), strict=True):
             if found is None:
                 size = 4 * seen.shape[-1]
@@ -87,8 +98,10 @@ class TorchEngine:
 
     @torch.inference_mode()
     def evaluate(
-        self, x_t: Tensor, x_in: Tensor, y: Tensor, condition: Condition, memory: Memory | None
+        self, x_t: Tensor, x_in: Tensor, y: Tensor, condition: Condition, memory: Memory | None, level: float
     ) -> Prediction:
-        told = None if memory is None else Memory(*(v.to(self._network.dtype) for v in memory))
-        predicted = self._network(x_t, x_in, y, condition, told, size=x_in.shape[-1])
+        self.prepare(level)
+        network = self._networks[level]
+        told = None if memory is None else Memory(*(v.to(network.dtype) for v in memory))
+        predicted = network(x_t, x_in, y, condition, told, size=x_in.shape[-1])
         return Prediction(predicted.residual.float(), predicted.features.float())

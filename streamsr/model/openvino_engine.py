@@ -19,11 +19,12 @@ from torch import Tensor, nn
 from ..errors import DeviceError
 from ..face.motion import Motion
 from .coding import STATISTICS
-from .engine import SIZES_PX, Precision
+from .engine import Precision
 from .guide import Guide, Reading, template_mask
 from .network import EMBEDDED, Condition, Memory, Network, Prediction, sampling_phase
 from .recurrence import RESCALING, Past
 from .remap import Recaller
+from .weights import Weights
 
 __all__ = ["OpenVinoEngine", "load_openvino"]
 
@@ -50,40 +51,45 @@ def load_openvino() -> Any:
 
 class OpenVinoEngine:
     """threads: of its own, beside the caller's. precision: by default bf16 where the processor computes
-    in it, else f32, which is faster there. recurrent: the weights know a past. Raises DeviceError."""
+    in it, else f32, which is faster there. A level takes half a second to prepare, and 60 MB of memory.
+    Raises DeviceError."""
 
     device = torch.device("cpu")
 
     def __init__(
         self,
-        network: Network,
-        guide: Guide,
+        weights: Weights,
         threads: int,
         precision: Precision | None = None,
         *,
-        recurrent: bool = False,
         rescaling: int = RESCALING,
     ) -> None:
         openvino = load_openvino()
         core = openvino.Core()
         has_bf16 = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         self.precision: Precision = precision or ("bf16" if has_bf16 else "f32")
-        self._guides: dict[int, _Graph] = {}
-        self._networks: dict[int, _Graph] = {}
-        width, grid = network.config.width, network.config.grid
-        self._recaller = Recaller(width, grid, rescaling)
+        self._openvino, self._core, self._threads = openvino, core, threads
+        self._weights, self._config = weights, weights.network.config
+        self._recaller = Recaller(self._config.width, self._config.grid, rescaling)
+        self._networks: dict[tuple[int, float], _Graph] = {}
+        self._guides = {
+            size: self._compiled(
+                _GuideOf(weights.guide, size), [(1, size, size, 3), (1,), (1, STATISTICS)], "f32"
+            )
+            for size in self._config.sizes
+        }
 
-        def compiled(module: nn.Module, shapes: Sequence[tuple[int, ...]], precision: Precision) -> _Graph:
-            return _Graph(openvino, core, module, shapes, precision, threads)
-
-        for size in SIZES_PX:
+    def prepare(self, level: float) -> None:
+        if (self._config.sizes[0], level) in self._networks:
+            return
+        network, grid, width = self._weights.at(level), self._config.grid, self._config.width
+        for size in self._config.sizes:
             side = size // 4
-            picture, small, features = (1, size, size, 3), (1, side, side, 3), (1, grid, grid, width)
-            self._guides[size] = compiled(_GuideOf(guide, size), [picture, (1,), (1, STATISTICS)], "f32")
+            picture, small = (1, size, size, 3), (1, side, side, 3)
             shapes = [picture, picture, small, (1, EMBEDDED), (1, side, side, 8)]
-            if recurrent:
-                shapes += [picture, features, small, (1, side, side, 1)]
-            self._networks[size] = compiled(_NetworkOf(network, size), shapes, self.precision)
+            if self._weights.description.recurrent:
+                shapes += [picture, (1, grid, grid, width), small, (1, side, side, 1)]
+            self._networks[size, level] = self._compiled(_NetworkOf(network, size), shapes, self.precision)
 
     def read(self, x_in: Tensor, native: Tensor, coding: Tensor) -> tuple[Reading, Tensor]:
         run = self._guides[x_in.shape[-1]]
@@ -96,10 +102,11 @@ class OpenVinoEngine:
         return self._recaller.recall(pasts, y)
 
     def evaluate(
-        self, x_t: Tensor, x_in: Tensor, y: Tensor, condition: Condition, memory: Memory | None
+        self, x_t: Tensor, x_in: Tensor, y: Tensor, condition: Condition, memory: Memory | None, level: float
     ) -> Prediction:
         size = x_in.shape[-1]
-        run = self._networks[size]
+        self.prepare(level)
+        run = self._networks[size, level]
         phase = sampling_phase(condition.camera, (size, size))
         told = condition.embedded().split(1)
         seen = [_channels_last(v).split(1) for v in (x_t, x_in, y)]
@@ -108,6 +115,9 @@ class OpenVinoEngine:
         rows = [run(*face) for face in zip(*seen, told, *rest, strict=True)]
         residual, *features = map(_channels_first, _stacked(rows))
         return Prediction(residual, features[0] if features else torch.empty(len(x_in), 0))
+
+    def _compiled(self, module: nn.Module, shapes: Sequence[tuple[int, ...]], precision: Precision) -> _Graph:
+        return _Graph(self._openvino, self._core, module, shapes, precision, self._threads)
 
 
 class _Graph:

@@ -80,7 +80,7 @@ class Recaller:
 
     def _lookup(self, flow: np.ndarray, side: int) -> _Lookup:
         at = cv2.resize(flow * np.float32(side / len(flow)), (side, side), interpolation=cv2.INTER_LINEAR)
-        at += self._grid(side)
+        np.add(at, self._grid(side), out=at)
         cells, fractions = cv2.convertMaps(at, None, cv2.CV_16SC2)  # type: ignore[call-overload]
         return _Lookup(cells, self._fractions.take(fractions, mode="clip"))
 

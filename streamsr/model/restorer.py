@@ -16,12 +16,12 @@ from ..face.motion import MOTION_PX, Motion, MotionFinder
 from ..machine import usable_cpus
 from .coding import coding_statistics
 from .crop import Crop
-from .engine import SIZES_PX, Engine, Precision, TorchEngine
+from .engine import Engine, Precision, TorchEngine
 from .guide import Reading, start_time
 from .network import Condition, Memory, log_native
 from .recurrence import RESCALING, Past
 from .sampler import sample, start
-from .weights import load_weights
+from .weights import level_of, load_weights
 
 __all__ = ["GuideReading", "Restorer", "Trace", "choose_device"]
 
@@ -126,18 +126,11 @@ class Restorer:
             from .openvino_engine import OpenVinoEngine
 
             torch.set_num_threads(1)
-            self._engine = OpenVinoEngine(
-                weights.network,
-                weights.guide,
-                threads or usable_cpus(),
-                precision,
-                recurrent=weights.description.recurrent,
-                rescaling=rescaling,
-            )
+            self._engine = OpenVinoEngine(weights, threads or usable_cpus(), precision, rescaling=rescaling)
         else:
-            self._engine = TorchEngine(
-                weights.network, weights.guide, device, precision or "bf16", rescaling=rescaling
-            )
+            self._engine = TorchEngine(weights, device, precision or "bf16", rescaling=rescaling)
+        self.sizes = weights.network.config.sizes
+        self._has_levels = bool(weights.change)
 
     @classmethod
     def load(
@@ -164,13 +157,18 @@ class Restorer:
     def precision(self) -> Precision:
         return self._engine.precision
 
-    def warm_up(self) -> None:
+    def prepare(self, fidelity: float) -> None:
+        """Have this level of fidelity at hand before the first frame asks for it."""
+        self._thread.submit(self._engine.prepare, self._level(fidelity)).result()
+
+    def warm_up(self, fidelity: float = 1.0) -> None:
         """Run each size once: the first evaluation prepares kernels and takes several times as long."""
-        for size in SIZES_PX:
+        for size in self.sizes:
             x_in, y = (np.zeros((side, side, 3), np.uint8) for side in (size, size // 4))
             crop = Crop(x_in, y, np.eye(2, 3) / 2, np.zeros((16, 16), np.float32))
             readings = self.guide([crop])
-            self.restore([crop], readings, self.restore([crop], readings))
+            first = self.restore([crop], readings, fidelity=fidelity)
+            self.restore([crop], readings, first, fidelity=fidelity)
 
     def residual_rms(self, size: int) -> float:
         """s_p: validation rms of A x_hat - A x at this size (FLAIR, Eq. 8)."""
@@ -196,21 +194,24 @@ class Restorer:
         *,
         steps: int = 1,
         seed: int = 0,
+        fidelity: float = 1.0,
     ) -> list[Trace]:
         """Crops of one size, restored.
 
         traces: what this gave for the last frame of each face, None for a face without one; without
         effect on weights that know no past. steps: network evaluations, uniform in t from each crop's t0.
-        seed: of the noise, which stays fixed in face coordinates. Equal input gives equal output; a batch
-        gives what its crops give alone. Raises ModelError.
+        fidelity: 0 to 1, of which the nearest level is taken if the weights have levels. seed: of the noise,
+        which stays fixed in face coordinates. Equal input gives equal output; a batch gives what its crops
+        give alone. Raises ModelError.
         """
         if steps < 1:
             raise ModelError(f"steps must be at least 1, got {steps}")
         traces = [None] * len(crops) if traces is None else traces
         sizes = {c.size for c in crops} | {trace.crop.size for trace in traces if trace is not None}
-        if len(sizes) != 1 or not sizes <= set(SIZES_PX):
-            raise ModelError(f"crops must share one size of {SIZES_PX}, got {sorted(sizes)}")
-        return self._thread.submit(self._restored, crops, readings, traces, steps, seed).result()
+        if len(sizes) != 1 or not sizes <= set(self.sizes):
+            raise ModelError(f"crops must share one size of {self.sizes}, got {sorted(sizes)}")
+        level = self._level(fidelity)
+        return self._thread.submit(self._restored, crops, readings, traces, steps, seed, level).result()
 
     def _restored(
         self,
@@ -219,6 +220,7 @@ class Restorer:
         traces: Sequence[Trace | None],
         steps: int,
         seed: int,
+        level: float,
     ) -> list[Trace]:
         with torch.inference_mode():
             x_in, y = (self._pictures(v) for v in ([c.x_in for c in crops], [c.y for c in crops]))
@@ -229,15 +231,15 @@ class Restorer:
                 torch.tensor([r.quantiser for r in readings], device=self.device),
             )
             told, t0 = reading.condition(), reading.t0.clamp(min=float(start_time(torch.tensor(1e-3))))
-            level = torch.ones_like(t0)
+            exact = torch.ones_like(t0)  # the levels are weights, not something they are told
             recurrent = self.description.recurrent
             memory = self._recalled(crops, traces, y) if recurrent else None
             features = torch.empty(0)
 
             def predict(x_t: Tensor, t: Tensor) -> Tensor:
                 nonlocal features
-                condition = Condition(t, t0, told, camera, level)
-                residual, features = self._engine.evaluate(x_t, x_in, y, condition, memory)
+                condition = Condition(t, t0, told, camera, exact)
+                residual, features = self._engine.evaluate(x_t, x_in, y, condition, memory, level)
                 return residual
 
             x_s = start(x_in, t0, self._eps(crops[0].size, seed))
@@ -270,6 +272,9 @@ class Restorer:
             noise = torch.randn(1, 3, size, size, generator=generator).to(self.device)
             self._noise[key] = noise.to(memory_format=torch.channels_last)  # as the pictures are
         return self._noise[key]
+
+    def _level(self, fidelity: float) -> float:
+        return level_of(fidelity) if self._has_levels else 1.0
 
     def _pictures(self, images: Sequence[np.ndarray]) -> Tensor:
         """(B, 3, S, S) float32 in [-1, 1], channels last."""
