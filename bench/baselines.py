@@ -16,7 +16,7 @@ from streamsr.errors import ConfigError
 
 from .luma import area_down
 
-__all__ = ["Upscaler", "back_projection", "baselines", "bicubic", "lanczos", "load_peer"]
+__all__ = ["PEERS", "Upscaler", "back_projection", "baselines", "bicubic", "lanczos", "load_peer"]
 
 Upscaler = Callable[[np.ndarray, int], np.ndarray]
 

@@ -64,9 +64,12 @@ TITLES = {
 ABLATION_TITLES = {
     "t0": "t0 from",
     "face_gain_db": "over the input, dB",
+    "against_guide_db": "against the guide's, dB",
+    "standard_error": "standard error",
     "feature_distance": "feature distance",
 }
-ABLATION_COLUMNS = ("t0", "n", "steps", "face_psnr_y", "face_gain_db", "feature_distance")
+JUDGED = ("face_psnr_y", "face_gain_db", "feature_distance")
+ABLATION_COLUMNS = ("t0", "n", "steps", *JUDGED, "against_guide_db", "standard_error")
 
 
 @dataclass(frozen=True)
@@ -204,11 +207,14 @@ def _ablation(
                 x_in = trace.crop.x_in
                 x_hat = np.rint(x_in + trace.residual).clip(0, 255).astype(np.uint8)
                 figures[name].append(_judged(network, seen[k].x, x_hat, x_in))
-    rows = []
+    rows: list[dict[str, Any]] = []
     for name, judged in figures.items():
         means = np.mean(judged, axis=0).tolist()
-        row = {"t0": name, "n": len(judged), "steps": steps}
-        rows.append(row | dict(zip(ABLATION_COLUMNS[3:], means, strict=True)))
+        behind = np.array(judged)[:, 0] - np.array(figures["guide"])[:, 0]  # face by face
+        row = {"t0": name, "n": len(judged), "steps": steps, **dict(zip(JUDGED, means, strict=True))}
+        row["against_guide_db"] = float(behind.mean())
+        row["standard_error"] = float(behind.std(ddof=1) / math.sqrt(len(behind)))
+        rows.append(row)
     return rows
 
 
@@ -222,7 +228,7 @@ def _batches(seen: Sequence[Observation]) -> list[list[int]]:
 
 
 def _judged(network: SqueezeNet, x: np.ndarray, x_hat: np.ndarray, x_in: np.ndarray) -> tuple[float, ...]:
-    """PSNR-Y of the face, its gain, and feature distance."""
+    """See JUDGED."""
     import torch
 
     from streamsr.features import feature_distance
@@ -249,7 +255,7 @@ def _plot(
             axes.scatter(true, found, s=8, label=f"{kind} ({spearman(true, found):.2f})" if seen else kind)
         axes.axline((0.05, 0.05), slope=1, color="black", linewidth=0.8)
         axes.set(xscale="log", yscale="log", xlabel=f"true {value}", ylabel=f"guide's {value}", title=value)
-        axes.legend(title="Spearman")
+        axes.legend(title="Spearman", loc="upper left")
     steps = [[step_count(r.t0) for r in readings] for readings in _readings(by_condition["all"])]
     canvas.axes[2].hist(steps, bins=np.arange(0.5, 5), label=["guide", "truth"])
     canvas.axes[2].set(xlabel="steps by t0", ylabel="faces", xticks=range(1, 5))

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from streamsr.errors import ConfigError, StreamSRError
 
 from . import clip_quality, still_quality
+from .baselines import PEERS
 from .clips import CONDITIONS, SCALES
 from .entrants import Entrants
 from .panel import Panel
@@ -59,6 +60,8 @@ def run(given: argparse.Namespace) -> tuple[dict[str, Any], list[dict[str, Any]]
         clips = [clip_quality.clip_path(given.data, name) for name in given.clips.split(",")]
     frame_peers = named_files(given.peer, "--peer")
     face_peers = named_files(given.face_peer, "--face-peer")
+    _check_names([*frame_peers, *face_peers])
+    _check_outputs(given)
     enhancer = None if given.baselines_only else load_enhancer(given.weights, given.device)
     entrants = Entrants(
         given.data,
@@ -165,6 +168,21 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _overall(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The means over the clips, where there are any, else every row."""
     return [row for row in rows if row.get("clip") == "mean"] or rows
+
+
+def _check_names(peers: Sequence[str]) -> None:
+    taken = {"truth", "bicubic", "lanczos", "back_projection", *PEERS}
+    for name in peers:
+        if name in taken or name.startswith("streamsr"):
+            raise ConfigError(f"a peer needs a name of its own, got {name}")
+        taken.add(name)
+
+
+def _check_outputs(given: argparse.Namespace) -> None:
+    """Before the work is done, not after it."""
+    for path in (given.sheet, given.profile, given.plot, given.markdown, given.gains, given.jsonl):
+        if path is not None and not path.parent.is_dir():
+            raise ConfigError(f"cannot write {path}: no folder {path.parent}")
 
 
 def _chosen(text: str, option: str, allowed: Any) -> list[str]:

@@ -61,6 +61,9 @@ def test_tables_and_plot(data: Path, tmp_path: Path, capsys: pytest.CaptureFixtu
     assert sum(row["n"] for row in found["rows"][1:]) == 12
     assert everyone["t0_spearman"] > 0.5
     assert sum(int(share) for share in everyone["steps_true"].split("/")) in range(98, 103)
+    guided, true = found["ablation"][:2]
+    assert (guided["against_guide_db"], guided["standard_error"]) == (0, 0)
+    assert true["against_guide_db"] == pytest.approx(true["face_psnr_y"] - guided["face_psnr_y"], abs=2e-5)
     arms = {row["t0"]: row["face_gain_db"] for row in found["ablation"]}
     assert set(arms) == {"guide", "true", *(f"{t0:g}" for t0 in guide.FIXED_T0)}
     assert arms["guide"] > 0
