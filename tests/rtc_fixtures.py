@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -9,11 +10,22 @@ from collections.abc import Iterator
 import aioice.ice
 import pytest
 
-ADDRESS = "10.77.0.1"  # aioice leaves out 127.0.0.1
+from streamsr.rtc.codec_profile import AIORTC_NAMES
+
+# aioice leaves out 127.0.0.1; of its own for each run, so that none takes it away from another
+ADDRESS = f"10.77.{os.getpid() % 256}.1"
 
 
 @pytest.fixture
-def call_address(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def untuned(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever ``tune`` does to aiortc in the test is undone after it."""
+    for module, names in AIORTC_NAMES.items():
+        for name in names:
+            monkeypatch.setattr(module, name, getattr(module, name))
+
+
+@pytest.fixture
+def call_address(untuned: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Peers meet at an address of the loopback interface, made for the test where it is not there."""
     made = False
     if ADDRESS not in aioice.ice.get_host_addresses(use_ipv4=True, use_ipv6=False):

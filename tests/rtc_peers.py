@@ -112,7 +112,7 @@ async def call(
 
 
 class LossyWire:
-    """Between a peer and its network from now on: loses and reorders what it sends, by a fixed seed.
+    """Between a peer and its network, from now on or in a ``with`` block: loses and reorders by a fixed seed.
 
     lose: share of packets that vanish. reorder: share that arrives ``late_s`` late, behind others.
     """
@@ -124,9 +124,14 @@ class LossyWire:
         self._lose, self._reorder, self._late_s = lose, reorder, late_s
         self._random = random.Random(7)
         (transport,) = {sender.transport.transport for sender in peer.getSenders()}
-        self._connection = transport._connection
-        self._send = self._connection.send
-        self._connection.send = self._lossy
+        self._transport, self._send = transport, transport._send
+        transport._send = self._lossy
+
+    def __enter__(self) -> LossyWire:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._transport._send = self._send
 
     async def _lossy(self, data: bytes) -> None:
         self.sent += 1

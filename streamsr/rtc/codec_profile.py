@@ -32,7 +32,7 @@ GROWTH = 0.75  # of the rate with the number of pixels: larger pictures are smoo
 X264_PRESETS = ("ultrafast", "superfast", "veryfast", "faster", "fast", "medium")
 
 # what this module and its neighbours rely on beyond aiortc's documented names
-_NEEDED: dict[ModuleType, tuple[str, ...]] = {
+AIORTC_NAMES: dict[ModuleType, tuple[str, ...]] = {
     aiortc.codecs.h264: ("DEFAULT_BITRATE", "MIN_BITRATE", "MAX_BITRATE", "H264Encoder"),
     aiortc.codecs.vpx: ("DEFAULT_BITRATE", "MIN_BITRATE", "MAX_BITRATE", "Vp8Encoder"),
     aiortc.rtcrtpsender: ("get_encoder",),
@@ -131,7 +131,7 @@ def with_start_bitrate(sdp: str, kbps: int) -> str:
 
 
 def _check_aiortc() -> None:
-    for module, names in _NEEDED.items():
+    for module, names in AIORTC_NAMES.items():
         for name in names:
             if not hasattr(module, name):
                 raise ConfigError(f"aiortc {aiortc.__version__} has no {module.__name__}.{name}")

@@ -47,6 +47,7 @@ class DelayedAudioTrack(MediaStreamTrack):
         self._track, self._delay_ms = track, delay_ms
         self._frames: LatestFrame[tuple[AudioFrame, float]] = LatestFrame(CAPACITY)  # with arrival, in s
         self._held_ms: float | None = None
+        self._stopped = asyncio.Event()
         self._reading = asyncio.get_running_loop().create_task(self._read())
 
     @property
@@ -64,7 +65,9 @@ class DelayedAudioTrack(MediaStreamTrack):
         self._held_ms = self._next_hold_ms(1e3 * frame.samples / frame.sample_rate)
         wait_s = arrived_s + self._held_ms / 1e3 - asyncio.get_running_loop().time()
         if wait_s > 0:
-            await asyncio.sleep(wait_s)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(wait_s):
+                    await self._stopped.wait()
         if self.readyState != "live":
             raise MediaStreamError("the track has ended")
         return frame
@@ -72,6 +75,7 @@ class DelayedAudioTrack(MediaStreamTrack):
     def stop(self) -> None:
         """End at once; whoever awaits ``recv`` gets MediaStreamError. May be called twice."""
         super().stop()
+        self._stopped.set()
         self._track.stop()
         self._frames.close()
         self._reading.cancel()

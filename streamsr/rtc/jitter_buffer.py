@@ -126,12 +126,13 @@ class PromptJitterBuffer:
 
     def _give_up(self) -> bool:
         """Go on behind the gap: with sound at the next packet, with video at the next whole frame."""
-        self._next, begun = self._behind_gap(), list(self._run())
-        for packet in begun:  # of the frame that the gap is in
-            del self._packets[packet.sequence_number]
+        behind_gap = self._behind_gap()
+        for packet in list(self._run()):  # of the frame that the gap is in
+            self._leave(packet.sequence_number)
             self._given_up = packet.timestamp
-        if self._is_video and self._next is not None:
-            self._given_up = self._packets[self._next].timestamp  # it may have begun in the gap
+        if behind_gap is not None:
+            self._next = behind_gap
+            self._given_up = self._packets[behind_gap].timestamp  # it may have begun in the gap
         return self._is_video
 
     def _run(self) -> Iterator[RtpPacket]:
