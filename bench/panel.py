@@ -32,6 +32,7 @@ from .user_networks import ArcFace, Lpips, unit_batch
 __all__ = ["Panel", "face_part"]
 
 FACE_ROWS, FACE_COLUMNS = (120, 480), (116, 396)  # of the 512 template, px: brows to chin, cheek to cheek
+MODEL_SIZES = (256, 512)  # of which there is a NIQE model
 FIT_STILLS = 300
 Figures = dict[str, float]
 
@@ -54,7 +55,7 @@ class Panel:
         except ConfigError as error:
             print(f"feature_distance is not measured: {error}", file=sys.stderr)
         try:
-            self._niqe = {size: _niqe_of(data, work, size) for size in (256, 512)}
+            self._niqe = {size: _niqe_of(data, work, size) for size in MODEL_SIZES}
         except ConfigError as error:
             print(f"niqe is not measured: {error}", file=sys.stderr)
         self._embedder = embedder_if_installed()
@@ -71,7 +72,7 @@ class Panel:
 
         truth, pictures: (H, W, 3) uint8 RGB, of one size. matrix: their px -> px of the 512 template.
         """
-        size = choose_size(native_side(matrix), None)
+        size = choose_size(native_side(matrix), None, MODEL_SIZES)
         crops = {name: crop_aligned(each, matrix, size) for name, each in pictures.items()}
         clean = crop_aligned(truth, matrix, size)
         found: dict[str, Figures] = {name: {} for name in ("truth", *pictures)}
