@@ -48,6 +48,16 @@ async def test_viewers_share_one_enhancement() -> None:
             assert not {"source", "sink", "versions", "warnings"} & set(report)
 
 
+async def test_sound_before_picture_in_one_offer_and_after_it_in_the_other() -> None:
+    async with (
+        serving() as site,
+        site.publisher("one", SoundTrack(hum), picture()),
+        site.viewer("one") as viewer,
+    ):
+        for kind in ("video", "audio"):
+            await asyncio.wait_for(viewer.tracks[kind].recv(), 10)
+
+
 async def test_a_slow_viewer_holds_up_nobody() -> None:
     """One never reads what it gets: its queue drops, the other's picture keeps its pace."""
     async with serving() as site, site.publisher("one") as client:

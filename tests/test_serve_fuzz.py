@@ -144,21 +144,22 @@ async def test_datagrams_of_a_stranger() -> None:
     hello = bytes.fromhex("16fefd0000000000000000002f010000230000000000000023fefd") + bytes(34)
     rtp = struct.pack("!BBHII", 0x80, 96, 7, 3600, 99) + bytes(200)
     async with besides_a_call() as site:
-        ports = _media_ports(site)
-        assert ports
+        targets = _media_addresses(site)
+        assert targets
         with socket.socket(type=socket.SOCK_DGRAM) as stranger:
             for number in range(2500):
                 data = mutated((stun, hello, rtp)[number % 3], chance)[:1400]
-                stranger.sendto(data, ("10.77.0.1", ports[number % len(ports)]))
+                stranger.sendto(data, targets[number % len(targets)])
                 if number % 50 == 0:
                     await asyncio.sleep(0.005)
 
 
-def _media_ports(site: Site) -> list[int]:
+def _media_addresses(site: Site) -> list[tuple[str, int]]:
     stream = site.server.streams.stream("bystander")
     peers = [session.peer for session in (stream.publisher, *stream.viewers)]
-    lines = re.findall(r"a=candidate:\S+ 1 udp \d+ \S+ (\d+)", "".join(p.localDescription.sdp for p in peers))
-    return sorted({int(port) for port in lines})
+    answers = "".join(peer.localDescription.sdp for peer in peers)
+    found = re.findall(r"a=candidate:\S+ 1 udp \d+ (\S+) (\d+)", answers)
+    return sorted({(address, int(port)) for address, port in found})
 
 
 async def test_rtp_and_rtcp_of_an_authenticated_peer() -> None:

@@ -18,7 +18,14 @@ from streamsr.version import __version__
 
 ROOT = Path(__file__).parents[1]
 FOLDERS = {"streamsr": "streamsr", "kernels": "streamsr/kernels", "bench": "streamsr/bench"}  # tree -> wheel
-DATA = ("streamsr/data/*", "streamsr/model/packaged/*", "kernels/**/*.cu", "streamsr/py.typed")
+DATA = (
+    "streamsr/data/*",
+    "streamsr/model/packaged/*",
+    "streamsr/serve/page/*",
+    "kernels/**/*.cu",
+    "bench/*.csv",
+    "streamsr/py.typed",
+)
 
 
 @pytest.fixture(scope="module")

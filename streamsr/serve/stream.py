@@ -64,11 +64,14 @@ class Stream:
         for viewer in tuple(self.viewers):
             viewer.end("the stream ended")
 
-    def show(self, viewer: Session, kinds: set[str]) -> None:
-        """Add this stream's tracks of ``kinds`` to a viewer's peer, before it negotiates."""
-        for kind, relay in self.relays.items():
-            if kind in kinds:
-                viewer.peer.addTransceiver(relay.subscribe(), direction="sendonly")
+    def show(self, viewer: Session, kinds: list[str]) -> None:
+        """Add this stream's tracks of ``kinds`` to a viewer's peer, before it negotiates.
+
+        kinds: in the order of the offer. In another one aiortc stops the transport that both share.
+        """
+        for kind in kinds:
+            if kind in self.relays:
+                viewer.peer.addTransceiver(self.relays[kind].subscribe(), direction="sendonly")
         self.viewers.add(viewer)
 
     def control(

@@ -75,7 +75,7 @@ class Streams:
         session = Session("whep", name, self._config)
         ice = description.media[0].ice
         session.knows(ice.usernameFragment, ice.password)
-        receiving = {m.kind for m in description.media if m.direction in ("recvonly", "sendrecv")}
+        receiving = [m.kind for m in description.media if m.direction in ("recvonly", "sendrecv")]
         stream.show(session, receiving)
         self._start(self._run_viewer(stream, session), session)
         return session, await self._negotiated(session, offer)

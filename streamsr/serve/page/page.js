@@ -261,6 +261,8 @@ $("theme").addEventListener("click", () => {
   localStorage.setItem("theme", root.dataset.theme);
 });
 
+$("cancel").addEventListener("click", () => $("ask").close("cancel"));
+
 addEventListener("pagehide", () => wanted && disconnect());
 addEventListener("pageshow", (event) => event.persisted && wanted && connect());
 addEventListener("online", () => wanted && attempt && connect());
@@ -279,6 +281,7 @@ async function listCameras() {
 function askToken(why) {
   $("ask-why").textContent = why;
   $("token").value = "";
+  $("ask").returnValue = "cancel";
   $("ask").showModal();
   return new Promise((resolve) => {
     $("ask").addEventListener("close", () => resolve(($("ask").returnValue === "ok" && $("token").value.trim()) || null), { once: true });

@@ -1,0 +1,315 @@
+"""The page and the two protocols in a real browser, with a camera that plays a face."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import json
+import os
+import re
+import subprocess
+import sys
+import threading
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from browser import SHOTS, chromium, ms_to_first_frame, opened
+from helpers import BypassEnhancer
+from playwright.async_api import Page, expect
+from serve_client import serving
+
+pytest_plugins = ["rtc_fixtures", "browser_fixtures"]
+
+DESKTOP = {"width": 1280, "height": 900}
+PHONE = {"viewport": {"width": 390, "height": 844}, "is_mobile": True, "has_touch": True}
+TOKEN = "publish-0123456789abcdef"
+
+# another page's own code: one camera out over WHIP, back in over WHEP; resolves with the size it sees
+PLAIN = """async name => {
+    const offer = async (peer, path) => {
+        await peer.setLocalDescription();
+        while (peer.iceGatheringState !== "complete") await new Promise(done => setTimeout(done, 10));
+        const answer = await fetch(path, {
+            method: "POST",
+            headers: {"Content-Type": "application/sdp"},
+            body: peer.localDescription.sdp,
+        });
+        await peer.setRemoteDescription({type: "answer", sdp: await answer.text()});
+        return [answer.status, answer.headers.get("Location")];
+    };
+    const camera = await navigator.mediaDevices.getUserMedia({
+        video: {width: 640, height: 360, frameRate: 25}, audio: true,
+    });
+    const up = new RTCPeerConnection({bundlePolicy: "max-bundle"});
+    for (const track of camera.getTracks()) up.addTrack(track, camera);
+    const [published, here] = await offer(up, `/whip/${name}`);
+    const down = new RTCPeerConnection({bundlePolicy: "max-bundle"});
+    down.addTransceiver("video", {direction: "recvonly"});
+    down.addTransceiver("audio", {direction: "recvonly"});
+    const video = document.createElement("video");
+    video.muted = true;
+    down.ontrack = event => {
+        if (event.track.kind === "video") video.srcObject = event.streams[0];
+        video.play();
+    };
+    const [watched, there] = await offer(down, `/whep/${name}`);
+    await new Promise(resolve => video.requestVideoFrameCallback(resolve));
+    const kinds = down.getReceivers().map(receiver => receiver.track.kind).sort();
+    const deleted = await Promise.all([there, here].map(url => fetch(url, {method: "DELETE"})));
+    const seen = [video.videoWidth, video.videoHeight];
+    return {published, watched, kinds, deleted: deleted.map(answer => answer.status), seen};
+}"""
+
+
+@pytest.fixture(scope="module")
+def served(fake_camera: Path, media_address: str) -> Iterator[str]:
+    """The command, with the packaged model: its address."""
+    command = [sys.executable, "-m", "streamsr", "serve", "--port", "0", "--device", "cpu"]
+    process = subprocess.Popen(
+        [*command, "--ice-address", media_address],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={key: value for key, value in os.environ.items() if not key.startswith("STREAMSR_")},
+    )
+    assert process.stdout is not None
+    try:
+        yield process.stdout.readline().split()[2]
+    finally:
+        process.terminate()
+        assert process.wait(20) == 0
+
+
+async def test_the_page_from_start_to_stop(served: str, fake_camera: Path) -> None:
+    SHOTS.mkdir(parents=True, exist_ok=True)
+    async with (
+        chromium(fake_camera, viewport=DESKTOP, color_scheme="light") as context,
+        opened(context, f"{served}?stream=page") as page,
+    ):
+        await page.screenshot(path=SHOTS / "begin.png")
+        assert await ms_to_first_frame(page) < 3000
+        await expect(page.locator("#status")).to_have_text("Live")
+        await expect(page.locator("#size-out")).to_have_text(re.compile("1280.720"), timeout=10_000)
+        await expect(page.locator("#age95")).to_have_text(re.compile(r"\d+"))
+
+        await page.focus("#split")
+        await page.keyboard.press("End")
+        assert (
+            await page.evaluate("document.querySelector('#stage').style.getPropertyValue('--at')") == "100%"
+        )
+        await page.evaluate("document.querySelector('#split').value = 50")
+        await page.keyboard.press("ArrowRight")
+
+        await page.focus("#fidelity")
+        await page.keyboard.press("End")
+        await _controls(served, "page", fidelity=1.0)
+        await page.get_by_role("radio", name="2").check(force=True)
+        await _controls(served, "page", steps=2)
+        await page.get_by_role("button", name="Enhance").click()
+        await _controls(served, "page", enabled=False)
+        await page.get_by_role("button", name="Enhance").click()
+        await page.get_by_role("radio", name="Auto").check(force=True)
+        await _controls(served, "page", enabled=True, steps="auto")
+
+        await asyncio.sleep(4)  # for a plot worth looking at
+        await page.screenshot(path=SHOTS / "light.png", full_page=True)
+        await page.get_by_role("button", name="Switch between light and dark").click()
+        await asyncio.sleep(1.2)
+        await page.screenshot(path=SHOTS / "dark.png", full_page=True)
+        assert await page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(20, 20, 18)"
+        await page.get_by_role("button", name="Stop").click()
+        await expect(page.locator("#status")).to_have_text("Stopped")
+        await _nobody(served)
+
+
+async def test_a_phone_in_the_dark_watches(served: str, fake_camera: Path) -> None:
+    async with (
+        chromium(fake_camera, **PHONE, color_scheme="dark") as context,
+        opened(context, f"{served}?stream=phone") as page,
+        opened(context, f"{served}?watch=phone") as watching,
+    ):
+        assert await page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(20, 20, 18)"
+        await page.bring_to_front()
+        await ms_to_first_frame(page)
+        await asyncio.sleep(3)
+        await page.screenshot(path=SHOTS / "phone.png", full_page=True)
+        assert await page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        heights = await page.evaluate(
+            "[...document.querySelectorAll('.bar :is(button, select)')].map(one => one.offsetHeight)"
+        )
+        assert min(heights) >= 44
+        await watching.bring_to_front()
+        await ms_to_first_frame(watching)
+        await expect(watching.locator("#status")).to_have_text("Watching phone")
+        assert (await _figures(served, "phone"))["viewers"] == 2
+        await watching.screenshot(path=SHOTS / "watch.png", full_page=True)
+    await _nobody(served)
+
+
+async def test_everything_has_a_name_and_takes_the_keyboard(fake_camera: Path) -> None:
+    async with (
+        serving() as site,
+        chromium(fake_camera, viewport=DESKTOP) as context,
+        opened(context, site.server.url) as page,
+    ):
+        unnamed = await page.evaluate(
+            """[...document.querySelectorAll("button, select, input, canvas, [role=img]")]
+            .filter(one => !(one.labels?.length || one.ariaLabel || one.textContent.trim()))
+            .map(one => one.id)"""
+        )
+        assert unnamed == []
+        reached = set()
+        for _ in range(14):
+            await page.keyboard.press("Tab")
+            name = await page.evaluate("document.activeElement.id || document.activeElement.name")
+            if name is None:  # the body: all were reached
+                break
+            reached.add(name)
+            ring = await page.evaluate(
+                """() => {
+                    const now = document.activeElement;
+                    const shown = now.matches("[type=radio]") ? now.nextElementSibling : now;
+                    return getComputedStyle(shown).outlineStyle;
+                }"""
+            )
+            assert ring == "solid", name
+        assert {
+            "theme",
+            "begin",
+            "toggle",
+            "camera",
+            "mirror",
+            "mute",
+            "full",
+            "fidelity",
+            "steps",
+        } <= reached
+
+
+async def test_whip_and_whep_from_any_script(call_address: None, fake_camera: Path) -> None:
+    async with (
+        serving() as site,
+        chromium(fake_camera) as context,
+        opened(context, site.server.url) as page,
+    ):
+        found = await page.evaluate(PLAIN, "plain")
+        assert (found["published"], found["watched"], found["deleted"]) == (201, 201, [200, 200])
+        assert found["seen"] == [1280, 720] and found["kinds"] == ["audio", "video"]
+        await site.settled()
+
+
+async def test_the_page_comes_back_by_itself(call_address: None, fake_camera: Path) -> None:
+    async with (
+        chromium(fake_camera, viewport=DESKTOP) as context,
+        serving() as site,
+        opened(context, f"{site.server.url}?stream=again") as page,
+    ):
+        await ms_to_first_frame(page)
+        for lost in ("publisher", "viewer"):
+            stream = site.server.streams.stream("again")
+            held = stream.publisher if lost == "publisher" else next(iter(stream.viewers))
+            held.end("lost, for the test")
+            await asyncio.sleep(0.5)
+            await _moves(page)
+        port = int(re.findall(r":(\d+)/", site.server.url)[0])
+        await site.server.__aexit__(None, None, None)
+        await expect(page.locator("#status")).to_contain_text("trying again", timeout=10_000)
+        async with serving(port=port) as second:
+            await _moves(page)
+            await page.get_by_role("button", name="Stop").click()
+            await second.settled()
+
+
+async def test_the_page_asks_for_a_token(call_address: None, fake_camera: Path) -> None:
+    async with (
+        serving(token=TOKEN) as site,
+        chromium(fake_camera, viewport=DESKTOP) as context,
+        opened(context, site.server.url) as page,
+    ):
+        await page.get_by_role("button", name="Start camera").click()
+        await page.get_by_label("Token", exact=True).last.fill("wrong-0123456789abcdef")
+        await page.get_by_role("button", name="Continue").click()
+        await expect(page.locator("#ask-why")).to_have_text("That token was wrong.")
+        await page.screenshot(path=SHOTS / "token.png")
+        await page.locator("#token").fill(TOKEN)
+        await page.keyboard.press("Enter")
+        await _moves(page)
+        assert TOKEN not in page.url and TOKEN not in await page.content()
+
+
+async def test_ten_pages_that_go_away_leave_nothing(call_address: None, fake_camera: Path) -> None:
+    enhancer = BypassEnhancer()
+    async with serving(enhancer) as site, chromium(fake_camera, viewport=DESKTOP) as context:
+
+        async def visit() -> None:
+            enhancer.sessions.clear()  # they keep what they saw
+            async with opened(context, f"{site.server.url}?stream=ten") as page:
+                await ms_to_first_frame(page)
+                await page.goto("about:blank")  # a DELETE on the way out, no button
+            async with asyncio.timeout(3):
+                await site.settled()
+
+        for _ in range(2):
+            await visit()
+        before = _left()
+        for _ in range(10):
+            await visit()
+        after = _left()
+    assert after["tasks"] <= before["tasks"] and after["sockets"] <= before["sockets"]
+    assert after["threads"] <= before["threads"] + 1
+    assert after["memory_mb"] - before["memory_mb"] < 40
+
+
+def _left() -> dict[str, float]:
+    gc.collect()
+    links = [os.readlink(link) for link in Path("/proc/self/fd").iterdir() if link.is_symlink()]
+    resident = int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    return {
+        "tasks": len(asyncio.all_tasks()),
+        "threads": threading.active_count(),
+        "sockets": sum(link.startswith("socket:") for link in links),
+        "memory_mb": resident / 1e6,
+    }
+
+
+async def _moves(page: Page) -> None:
+    """The enhanced picture goes on, within ten seconds."""
+    await page.evaluate(
+        """() => new Promise((resolve, reject) => {
+            const after = document.getElementById("after");
+            let seen = 0;
+            const count = () => (seen += 1) > 10 ? resolve() : after.requestVideoFrameCallback(count);
+            after.requestVideoFrameCallback(count);
+            setTimeout(() => reject(new Error("the picture stands still")), 12000);
+        })"""
+    )
+
+
+async def _figures(url: str, name: str) -> dict:
+    def get() -> dict:
+        with urllib.request.urlopen(f"{url}stats/{name}", timeout=5) as answer:
+            return json.load(answer)
+
+    return await asyncio.to_thread(get)
+
+
+async def _controls(url: str, name: str, **wanted: object) -> None:
+    async with asyncio.timeout(5):
+        while True:
+            controls = (await _figures(url, name))["controls"]
+            if all(controls[key] == value for key, value in wanted.items()):
+                return
+            await asyncio.sleep(0.1)
+
+
+async def _nobody(url: str) -> None:
+    """All sessions are gone soon."""
+
+    def get() -> dict:
+        with urllib.request.urlopen(f"{url}health", timeout=5) as answer:
+            return json.load(answer)
+
+    async with asyncio.timeout(5):
+        while (await asyncio.to_thread(get))["sessions"]:  # noqa: ASYNC110 - the server says it when asked
+            await asyncio.sleep(0.1)
