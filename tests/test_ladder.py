@@ -1,4 +1,7 @@
+from itertools import pairwise
+
 import numpy as np
+from helpers import FakeClock
 
 from streamsr.ladder import Ladder, Rung
 
@@ -57,3 +60,58 @@ def test_a_late_frame_says_nothing_about_the_cost() -> None:
     for _ in range(100):
         assert ladder.choose({512: 1}, 1, -1.0) is Rung.ORIGINAL
     assert ladder.choose({512: 1}, 1, 19.0) is Rung.CACHE
+
+
+def test_a_hiccup_costs_one_frame() -> None:
+    ladder = _taught()
+    rungs = [ladder.choose({512: 1}, 1, 5.0 if frame == 30 else 90.0) for frame in range(60)]
+    assert [frame for frame, rung in enumerate(rungs) if rung is not Rung.STEPS] == [30]
+
+
+def test_a_load_at_the_edge_does_not_change_the_rung_with_every_frame() -> None:
+    """The network takes 20 ms, and about as much is left, a little more or less from frame to frame."""
+    ladder, left_ms = _taught(), 20 + np.random.default_rng(0).uniform(-3, 3, 400)
+    rungs = []
+    for left in left_ms:
+        rungs.append(ladder.choose({512: 1}, 1, left))
+        if rungs[-1] is Rung.STEPS:
+            ladder.learn(512, 1, 20.0)
+    fits = left_ms >= 20
+    assert (fits[1:] != fits[:-1]).mean() > 0.4  # without memory
+    assert np.mean([late is not early for early, late in pairwise(rungs)]) < 0.2
+
+
+def test_steps_go_down_and_come_back_one_at_a_time() -> None:
+    ladder = _taught()
+    rungs = [ladder.choose({512: 1}, 4, left) for left in [90.0, 30.0, 15.0, *[90.0] * 6]]
+    assert rungs[:3] == [Rung.STEPS, Rung.ONE_STEP, Rung.CACHE]
+    assert rungs[3:] == sorted(rungs[3:], key=lambda rung: -rung.value)
+    assert Rung.ONE_STEP in rungs[3:] and rungs[-1] is Rung.STEPS
+
+
+def test_under_pressure_and_after_it() -> None:
+    """25 fps on a clock of ours; for 8 s everything takes four times as long."""
+    clock, ladder, rng = FakeClock(0), Ladder(), np.random.default_rng(0)
+    rungs, ages = [], []
+    for frame in range(500):
+        captured_ns = frame * 40_000_000
+        clock.advance_ms(max(0, captured_ns - clock.now_ns()) / 1e6)  # it is dropped if it is late, live
+        if clock.now_ns() - captured_ns > 40_000_000:
+            continue
+        slower = 4.0 if 100 <= frame < 300 else 1.0
+        clock.advance_ms(slower * 10)  # tracking
+        rung = ladder.choose({512: 1}, 1, 100 - (clock.now_ns() - captured_ns) / 1e6)
+        if rung is Rung.STEPS:
+            ms = slower * rng.uniform(18, 26)
+            clock.advance_ms(ms)
+            ladder.learn(512, 1, ms)
+        clock.advance_ms(slower * 5)  # compositing
+        if rung in (Rung.STEPS, Rung.CACHE):
+            ladder.learn_rest(slower * 5)
+        rungs.append((frame, rung))
+        ages.append((clock.now_ns() - captured_ns) / 1e6)
+    assert np.percentile(ages, 95) < 150 and max(ages) < 200
+    assert all(rung is Rung.STEPS for frame, rung in rungs if frame < 100)
+    pressed = [rung for frame, rung in rungs if 110 <= frame < 300]
+    assert Rung.CACHE in pressed and pressed.count(Rung.STEPS) < 0.3 * len(pressed)
+    assert all(rung is Rung.STEPS for frame, rung in rungs if frame >= 350)  # 2 s after it ended
