@@ -294,6 +294,10 @@ def demo(
 @app.command()
 def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of the table.")] = False,
+    serve_config: Annotated[
+        Path | None,
+        typer.Option("--serve", metavar="FILE", help="Also try the addresses of this serve --config."),
+    ] = None,
 ) -> int:
     """Show what this machine can do, what is missing and the fix. Status 2: the core does not work."""
     from rich.console import Console
@@ -301,7 +305,13 @@ def doctor(
     from .console import checks_text
     from .doctor import core_works, examine
 
-    checks = examine()
+    extra = []
+    if serve_config is not None:
+        from .doctor_serve import examine_serve
+        from .serve import ServeConfig
+
+        extra = examine_serve(ServeConfig.load(serve_config, {}))
+    checks = [*examine(), *extra]
     if as_json:
         print(
             json.dumps({"ok": core_works(checks), "checks": [check.as_dict() for check in checks]}, indent=2)

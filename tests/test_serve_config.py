@@ -9,15 +9,22 @@ import socket
 import ssl
 import subprocess
 import sys
+import threading
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from aioice import stun
 from commands import error_line
 
 from streamsr.cli import main
+from streamsr.doctor_serve import examine_serve
 from streamsr.errors import ConfigError
 from streamsr.serve import ServeConfig, media_loop
+
+pytest_plugins = ["rtc_fixtures"]
 
 TOKEN = "0123456789abcdefgh"
 
@@ -173,3 +180,58 @@ def test_media_keeps_to_its_ports_and_addresses() -> None:
 
     with asyncio.Runner(loop_factory=media_loop(config)) as runner:
         runner.run(run())
+
+
+class StunServer(asyncio.DatagramProtocol):
+    """Answers every binding request with where it came from."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = transport
+
+    def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
+        request = stun.parse_message(data)
+        answer = stun.Message(stun.Method.BINDING, stun.Class.RESPONSE, request.transaction_id)
+        answer.attributes["XOR-MAPPED-ADDRESS"] = ("203.0.113.9", addr[1])
+        self.transport.sendto(bytes(answer), addr)  # type: ignore[attr-defined]
+
+
+@contextmanager
+def stun_server() -> Iterator[int]:
+    """On a thread of its own: its port."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    started = loop.create_datagram_endpoint(StunServer, local_addr=("127.0.0.1", 0))
+    transport, _ = asyncio.run_coroutine_threadsafe(started, loop).result(5)
+    try:
+        yield transport.get_extra_info("sockname")[1]
+    finally:
+        loop.call_soon_threadsafe(transport.close)
+        loop.call_soon_threadsafe(loop.call_later, 0.1, loop.stop)
+        thread.join(5)
+        loop.close()
+
+
+def test_the_doctor_tries_what_is_configured(call_address: None) -> None:
+    with stun_server() as port:
+        config = ServeConfig.of(port=0, ice_servers=[{"url": f"stun:127.0.0.1:{port}"}])
+        rows = {check.name: check for check in examine_serve(config)}
+    assert [name for name, row in rows.items() if not row.ok] == []
+    assert rows["serve: http"].found == "127.0.0.1 port 0 is free"
+    assert "203.0.113.9" in rows["serve: stun"].found
+
+
+def test_the_doctor_says_what_is_wrong(call_address: None, tmp_path: Path) -> None:
+    nothing = tmp_path / "none.pem"
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        config = ServeConfig.of(
+            port=taken.getsockname()[1],
+            tls_certificate=nothing,
+            tls_key=nothing,
+            ice_addresses=["192.0.2.99"],
+            ice_servers=[{"url": "stun:127.0.0.1:9"}],
+        )
+        rows = {check.name: check for check in examine_serve(config)}
+    assert not any(row.ok for row in rows.values()) and all(row.fix for row in rows.values())
+    assert "Address already in use" in rows["serve: http"].found
+    assert "ip address add" in rows["serve: media"].fix

@@ -21,7 +21,7 @@ from .config import Limits, ServeConfig
 from .offer import Fragment
 from .refusal import Refusal
 
-__all__ = ["Role", "Session"]
+__all__ = ["Role", "Session", "ice_servers"]
 
 Role = Literal["whip", "whep"]
 CLOSE_S = 5.0  # a peer that takes longer to close is left to the garbage collector
@@ -38,7 +38,7 @@ class Session:
         self.etag = f'"{secrets.token_urlsafe(8)}"'
         self.peer = RTCPeerConnection(
             RTCConfiguration(
-                iceServers=_ice_servers(config),
+                iceServers=ice_servers(config),
                 bundlePolicy=RTCBundlePolicy.MAX_BUNDLE,
             )
         )
@@ -148,7 +148,7 @@ def _drop_empty_datagrams(transport: RTCIceTransport) -> None:
     transport._recv = receive_something
 
 
-def _ice_servers(config: ServeConfig) -> list[RTCIceServer]:
+def ice_servers(config: ServeConfig) -> list[RTCIceServer]:
     return [
         RTCIceServer(
             server.url,
