@@ -288,8 +288,10 @@ class CoarsePort(nn.Module):
         if memory is not None:
             mask = memory.mask
             picture = F.pixel_unshuffle(memory.picture, _CELL_PX)
-            past = [picture * mask, memory.features * mask, memory.difference, mask]
-            x = x + self.enter_memory(torch.cat(past, 1))
+            past = [picture * mask, memory.features * mask, torch.cat([memory.difference, mask], 1)]
+            kernels = self.enter_memory.weight.split([part.shape[1] for part in past], 1)
+            for part, kernel in zip(past, kernels, strict=True):  # one tensor of them takes longer to lay out
+                x = x + F.conv2d(part, kernel, padding=1)
         scale, shift, out = self.phase(phase)
         return x * scale + shift, _Skip(None, out)
 
