@@ -22,7 +22,6 @@ DATA = (
     "streamsr/data/*",
     "streamsr/model/packaged/*",
     "streamsr/serve/page/*",
-    "bench/*.csv",
     "kernels/**/*.cu",
     "bench/*.csv",
     "streamsr/py.typed",
