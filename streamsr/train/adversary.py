@@ -18,8 +18,8 @@ from ..model.guide import haar_stack, luma_of
 
 __all__ = ["Adversary", "Judged", "Seen"]
 
-WARM_UP, RAMP = 500, 2000  # steps of the discriminator alone; then of its weight growing
-MOST = 0.02  # weight of the adversarial loss
+WARM_UP, RAMP = 300, 1000  # steps of the discriminator alone; then of its weight growing
+MOST = 0.05  # weight of the adversarial loss
 LR = 2e-4
 _PENALTY, _NUDGE, _PENALTY_EVERY = 1.0, 0.01, 4
 _HEAD_TAPS = (1, 2, 3, 4)

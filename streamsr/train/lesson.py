@@ -25,8 +25,7 @@ from .losses import (
 __all__ = ["CROP_VISITS", "Before", "Lesson", "Visit", "unit"]
 
 CROP_VISITS = 4
-ALONE, TAUGHT = 0.2, 0.3  # of clips: the last frame comes without a past, or with a true one
-_PAST_NOISE = 0.03  # of a true past: none that the network makes is as clean
+ALONE = 0.2  # of clips: the last frame comes without a past; a true one would teach it to trust too much
 
 
 class Before(NamedTuple):
@@ -39,7 +38,7 @@ class Before(NamedTuple):
 
 class Visit(NamedTuple):
     """x_hat, x and x_in (B, 3, H, W) in [-1, 1]; what a px counts, where (1, 1, H, W), and a face,
-    weight (B,). before: None for a frame without a past of the network's own."""
+    weight (B,). before: None for a frame without a past."""
 
     x_hat: Tensor
     x: Tensor
@@ -112,13 +111,10 @@ class Lesson:
         past = None if draw < ALONE else self._rolled_out(network, clip, noise, window, range(last))
         before, memory = None, None
         if past is not None:
-            flow, valid, true = clip.flow[:, last - 1], clip.valid[:, last - 1], unit(clip.x[:, last - 1])
-            if draw < ALONE + TAUGHT:
-                past = past._replace(picture=true + _PAST_NOISE * torch.randn_like(true))
+            flow, valid = clip.flow[:, last - 1], clip.valid[:, last - 1]
             memory = recall(past, unit(clip.y[:, last]), flow, valid)
-            if draw >= ALONE + TAUGHT:
-                fits = F.interpolate(memory.mask, scale_factor=4, mode="nearest")
-                before = Before(memory.picture, warp(true, flow), fits)
+            fits = F.interpolate(memory.mask, scale_factor=4, mode="nearest")
+            before = Before(memory.picture, warp(unit(clip.x[:, last - 1]), flow), fits)
         x, x_in, y = (unit(v[:, last]) for v in clip[:3])
         x_hat, weight = self._taught(network, (x, x_in, y), noise, memory, window, end_share, generator)
         return Visit(x_hat, x, x_in, clip.where, weight, before)

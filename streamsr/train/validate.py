@@ -24,6 +24,7 @@ from .losses import psnr
 
 __all__ = ["CONDITIONS", "ClipSet", "Score", "Seen", "ValidationSet", "clip_set", "psnr_y", "validation_set"]
 
+
 class Seen(NamedTuple):
     """How a camera saw a face: n = S / reduce; coded: codec and quality; read_noise: of 255."""
 
