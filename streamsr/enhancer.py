@@ -22,6 +22,7 @@ from .frame import Frame
 from .ladder import Ladder, Rung
 from .machine import usable_cpus
 from .memory import FaceMemory
+from .model.consistency import gamma
 from .model.crop import Crop
 from .model.restorer import Restorer
 from .model.sampler import step_count
@@ -159,9 +160,7 @@ class Session:
         watch.lap("guide")
         self._restore(wanted, deadline_ns)
         watch.lap("net")
-        details = tuple(
-            job.detail(self._restorer.residual_rms(job.size)) for job in jobs if job.residual is not None
-        )
+        details = tuple(job.detail() for job in jobs if job.residual is not None)
         return Restored(tracked.frame, details, tuple(job.report() for job in jobs), watch.laps, reset)
 
     def composite(self, restored: Restored) -> tuple[Frame, FrameReport]:
@@ -318,11 +317,10 @@ class _Job:
         else:
             self.outcome = Outcome.SKIPPED
 
-    def detail(self, residual_rms: float) -> Detail:
-        """gamma = s_p^2 / (s_p^2 + sigma_y^2): Eq. (9), FLAIR, with the guide's sigma_y."""
+    def detail(self) -> Detail:
         assert self.residual is not None
-        gamma = residual_rms**2 / (residual_rms**2 + self.memory.reading.sigma_y**2)
-        return Detail(self.face, self.size, self.residual, self.weight, gamma)
+        trust = gamma(self.memory.reading.sigma_y)
+        return Detail(self.face, self.size, self.residual, self.weight, trust)
 
     def report(self) -> FaceReport:
         assert self.outcome is not None

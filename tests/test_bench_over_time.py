@@ -30,7 +30,7 @@ def _network() -> Network:
 
 def _weights(folder: Path, *, recurrent: bool) -> Path:
     path = folder / "tiny.safetensors"
-    description = Description("tiny", "c", recurrent, {"256": 0.05, "512": 0.05})
+    description = Description("tiny", "c", recurrent)
     save_weights(path, _network(), load_weights().guide, description)
     return path
 

@@ -30,7 +30,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
             if not parameter.any():
                 parameter.normal_(0, 0.03)
     path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
-    save_weights(path, network, guide, Description("tiny", "a", False, {"256": 0.02, "512": 0.02}))
+    save_weights(path, network, guide, Description("tiny", "a", False))
     return path
 
 
@@ -50,7 +50,7 @@ def test_between_fidelity_and_perception_the_weights_are_interpolated(tmp_path: 
         for parameter in perceptual.parameters():
             parameter.add_(0.01 * torch.randn_like(parameter))
     path = tmp_path / "both.safetensors"
-    description = Description("tiny", "c+e", True, {"256": 0.02, "512": 0.02})
+    description = Description("tiny", "c+e", True)
     save_weights(path, fidelity, Guide(), description, perceptual)
     loaded = load_weights(path)
     at = {level: loaded.at(level).state_dict() for level in (1.0, 0.4, 0.0)}
@@ -106,7 +106,6 @@ def test_altered_packaged_weights_are_refused_by_sha256(
 def test_the_packaged_weights_load() -> None:
     loaded = load_weights()
     assert loaded.description.preset == "M"
-    assert set(loaded.description.residual_rms) == {"256", "512"}
 
 
 def _crop(size: int, seed: int) -> Crop:
@@ -140,7 +139,7 @@ def test_weights_that_know_a_past_make_something_of_it(tmp_path: Path, size: int
             if not parameter.any():
                 parameter.normal_(0, 0.03)
     path = tmp_path / "recurrent.safetensors"
-    save_weights(path, network, guide, Description("tiny", "c", True, {"256": 0.02, "512": 0.02}))
+    save_weights(path, network, guide, Description("tiny", "c", True))
     restorer = Restorer.load(path, device="cpu", precision="f32")
     crops = [_crop(size, 1), _crop(size, 2)]
     readings = restorer.guide(crops)
@@ -175,9 +174,9 @@ def test_a_device_that_is_not_there_is_an_error() -> None:
 def test_a_header_of_another_version_is_named(tiny: Path, tmp_path: Path) -> None:
     path = tmp_path / "later.safetensors"
     for header in (
-        '{"preset": "XXL", "stage": "a", "recurrent": false, "residual_rms": {}}',
+        '{"preset": "XXL", "stage": "a", "recurrent": false}',
         '{"size": 3}',
-        '{"preset": "tiny", "stage": "a", "recurrent": false, "residual_rms": {"256": 0.1}}',
+        '{"preset": "tiny", "stage": "a"}',
     ):
         save_file({"network.x": torch.zeros(1)}, path, metadata={"streamsr": header})
         with pytest.raises(ModelError, match="not a streamsr weights file"):

@@ -170,10 +170,6 @@ class Restorer:
             first = self.restore([crop], readings, fidelity=fidelity)
             self.restore([crop], readings, first, fidelity=fidelity)
 
-    def residual_rms(self, size: int) -> float:
-        """s_p: validation rms of A x_hat - A x at this size (FLAIR, Eq. 8)."""
-        return self.description.residual_rms[str(size)]
-
     def guide(self, crops: Sequence[Crop]) -> list[GuideReading]:
         """Ask the guide about crops of one size."""
         return self._thread.submit(self._guided, crops).result()

@@ -43,15 +43,12 @@ LEVELS = (0.0, 0.2, 0.4, 0.7, 1.0)  # of fidelity; each is a set of weights of i
 class Description:
     """What a weights file says of itself.
 
-    recurrent: trained with the latent cache; without it the cache is never fed. residual_rms:
-    sizes -> s_p, the validation rms of A x_hat - A x on coded input (FLAIR, Eq. 8's sigma of the
-    estimate).
+    recurrent: with the latent cache; without it the cache is never fed.
     """
 
     preset: str
     stage: str
     recurrent: bool
-    residual_rms: dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -115,8 +112,6 @@ def load_weights(path: Path | None = None, *, preset: str = "M") -> Weights:
         change = {name: value * _by_row(scales[name], value) for name, value in steps.items()}
         description = Description(**header)
         config = PRESETS[description.preset]
-        if missing := {str(size) for size in config.sizes} - set(description.residual_rms):
-            raise ValueError(f"no residual_rms of {', '.join(sorted(missing))}")
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
         raise ModelError(f"not a streamsr weights file: {path} ({error})") from error
     network, guide = Network(config), Guide()

@@ -22,7 +22,7 @@ from .adversary import Adversary, Judged
 from .data import batches
 from .lesson import Lesson
 from .recipe import Stage
-from .validate import CONDITIONS, ClipSet, ValidationSet, clip_set, validation_set
+from .validate import ClipSet, ValidationSet, clip_set, validation_set
 
 __all__ = ["Run", "train_stage"]
 
@@ -116,10 +116,10 @@ class Run:
             self.average[0].forget()
             self.recurrent = True
 
-    def export(self, residual_rms: dict[str, float]) -> Path:
+    def export(self) -> Path:
         """The averaged weights as the product reads them."""
         path = self.folder / f"streamsr-{self.preset.lower()}.safetensors"
-        save_weights(path, *self.average, Description(self.preset, self.stage, self.recurrent, residual_rms))
+        save_weights(path, *self.average, Description(self.preset, self.stage, self.recurrent))
         return path
 
     def log(self, **row: object) -> None:
@@ -214,7 +214,6 @@ def _validate(run: Run, sets: list[ValidationSet], clips: list[ClipSet]) -> None
     for moving in clips:
         gains = moving.score(*run.average, run.device)
         run.log(clips=moving.size, **{k: [round(v, 3) for v in gain] for k, gain in gains.items()})
-    residual = {}
     for each in sets:
         scores = each.score(*run.average, run.device)
         run.log(
@@ -225,7 +224,4 @@ def _validate(run: Run, sets: list[ValidationSet], clips: list[ClipSet]) -> None
                 for name, score in scores.items()
             },
         )
-        # of coded input: where the observation is exact, gamma is near 1 whatever the estimate's error
-        coded = [score.residual_rms for name, score in scores.items() if CONDITIONS[name].coded is not None]
-        residual[str(each.size)] = math.sqrt(fmean(rms * rms for rms in coded))
-    run.export(residual)
+    run.export()

@@ -38,11 +38,10 @@ CONDITIONS = {"clean x4": Seen(4), "call x2": Seen(2, ("h264", 30)), "call x4": 
 
 @dataclass(frozen=True)
 class Score:
-    """bicubic, output: PSNR-Y in dB. residual_rms: s_p of the block means. t0_error: mean |log ratio|."""
+    """bicubic, output: PSNR-Y in dB. t0_error: mean |log ratio|."""
 
     bicubic: float
     output: float
-    residual_rms: float
     t0_error: float
 
 
@@ -56,20 +55,18 @@ class ValidationSet:
     @torch.inference_mode()
     def score(self, network: Network, guide: Guide, device: torch.device, batch: int = 4) -> dict[str, Score]:
         """One step from the guide's own t0, as deployed."""
-        mask = template_mask(self.size // 4, device)
         fine = template_mask(self.size, device)[0, 0]
         scores = {}
         for name, stills in self.conditions.items():
-            before, after, block, gap = [], [], [], []
+            before, after, gap = [], [], []
             for i in range(0, len(stills.x), batch):
                 lesson = Lesson(guide, stills.part(i, i + batch), device, cropped=False)
                 x, x_in = lesson.last_frame()
                 x_hat = lesson.deployed(network, _noise(x_in, i), recurrent=False)
                 gap.append((lesson.found[0].t0 / lesson.true[0].t0).log().abs().mean().item())
-                block.append(_block_rms(x_hat - x, mask))
                 before += psnr_y(x_in, x, fine)
                 after += psnr_y(x_hat, x, fine)
-            means = (float(np.mean(v)) for v in (before, after, block, gap))
+            means = (float(np.mean(v)) for v in (before, after, gap))
             scores[name] = Score(*means)
         return scores
 
@@ -150,11 +147,6 @@ def _plain(size: int, seen: Seen) -> Degradation:
 def _noise(like: torch.Tensor, seed: int) -> torch.Tensor:
     generator = torch.Generator(like.device).manual_seed(seed)
     return torch.randn(like.shape, generator=generator, device=like.device)
-
-
-def _block_rms(error: torch.Tensor, mask: torch.Tensor) -> float:
-    blocks = torch.nn.functional.avg_pool2d(error, 4).square().mean(1, keepdim=True)
-    return float((blocks * mask).sum() / (mask.sum() * len(error))) ** 0.5
 
 
 def psnr_y(a: torch.Tensor, b: torch.Tensor, mask: torch.Tensor) -> list[float]:
