@@ -1,13 +1,19 @@
 """The scripts in demos/ do what they say."""
 
+import asyncio
 import importlib.util
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+from aiohttp.test_utils import TestClient, TestServer
+from aiortc import MediaStreamTrack, RTCPeerConnection, RTCSessionDescription
 from media import moving_portrait, write_video
+from rtc_peers import PacedTrack
 
 from streamsr.io.file import FileSource
+
+pytest_plugins = ["rtc_fixtures"]
 
 DEMOS = Path(__file__).parent.parent / "demos"
 
@@ -32,3 +38,24 @@ def test_embed_enhances_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert len(lines) == 3
     assert all("face 0 restored" in line for line in lines)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["in.mkv", "out.mkv"]
+
+
+async def test_call_filter_answers_a_caller(call_address: None) -> None:
+    """Its page, and a call: a 640x360 camera comes back at 1280x720."""
+    pictures = [moving_portrait(index, 640, 360) for index in range(25)]
+    peer, came = RTCPeerConnection(), asyncio.get_running_loop().create_future()
+    peer.on("track", lambda track: came.set_result(track))
+    peer.addTrack(PacedTrack(lambda index: pictures[index % 25]))
+    async with TestClient(TestServer(_load("call_filter").application())) as client:
+        page = await client.get("/")
+        assert page.status == 200 and "getUserMedia" in await page.text()
+        await peer.setLocalDescription(await peer.createOffer())
+        answer = await client.post("/offer", data=peer.localDescription.sdp)
+        sdp = await answer.text()
+        assert "x-google-start-bitrate=2500" in sdp
+        await peer.setRemoteDescription(RTCSessionDescription(sdp, "answer"))
+        track: MediaStreamTrack = await came
+        async with asyncio.timeout(20):
+            pictures_back = [await track.recv() for _ in range(10)]
+        assert {(picture.width, picture.height) for picture in pictures_back} == {(1280, 720)}
+        await peer.close()
