@@ -6,6 +6,8 @@ from aiortc import RTCPeerConnection, RTCSessionDescription
 import streamsr
 from streamsr.rtc import tune, with_start_bitrate
 
+ENHANCER = web.AppKey("enhancer", streamsr.Enhancer)
+PEERS = web.AppKey("peers", set)
 PAGE = """<!doctype html><title>streamsr in a call</title><video id=v autoplay playsinline></video>
 <script type=module>
 const peer = new RTCPeerConnection(), video = { width: 640, height: 360 };
@@ -24,11 +26,11 @@ async def page(request: web.Request) -> web.Response:
 
 async def offer(request: web.Request) -> web.Response:
     peer = RTCPeerConnection()
-    request.app["peers"].add(peer)
+    request.app[PEERS].add(peer)
 
     @peer.on("track")
     def on_track(track) -> None:
-        peer.addTrack(streamsr.EnhancedTrack(track, request.app["enhancer"], size=(1280, 720)))  # was: track
+        peer.addTrack(streamsr.EnhancedTrack(track, request.app[ENHANCER], size=(1280, 720)))  # was: track
 
     await peer.setRemoteDescription(RTCSessionDescription(await request.text(), "offer"))
     await peer.setLocalDescription(await peer.createAnswer())
@@ -36,15 +38,15 @@ async def offer(request: web.Request) -> web.Response:
 
 
 async def hang_up(app: web.Application) -> None:
-    for peer in app["peers"]:
+    for peer in app[PEERS]:
         await peer.close()
-    app["enhancer"].close()
+    app[ENHANCER].close()
 
 
 def application() -> web.Application:
     tune()  # aiortc: rates for 720p, a frame of delay less
     app = web.Application()
-    app["enhancer"], app["peers"] = streamsr.Enhancer(), set()
+    app[ENHANCER], app[PEERS] = streamsr.Enhancer(), set()
     app.add_routes([web.get("/", page), web.post("/offer", offer)])
     app.on_shutdown.append(hang_up)
     return app
