@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from fractions import Fraction
 from itertools import pairwise
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -193,6 +194,28 @@ def test_a_bypass_does_not_flash(enhancer: Enhancer, monkeypatch: pytest.MonkeyP
         effect = _rms((outs[7] - bicubic)[box])
         most = max(_rms(b[box].astype(float) - a[box]) for a, b in pairwise(outs[7:]))
         assert most < 1.5 / FADE_FRAMES * effect + ROUNDING, name
+
+
+def test_features_of_features_do_not_grow(tmp_path: Path) -> None:
+    """Weights whose features, fed back, would be larger in every frame."""
+    weights = load_weights()
+    with torch.no_grad():
+        kernel = weights.network.ports["256"].enter_memory.weight  # type: ignore[union-attr]
+        for channel in range(64):
+            kernel[channel, 48 + channel, 1, 1] = 1.5  # type: ignore[index]
+    path = tmp_path / "loud.safetensors"
+    save_weights(path, weights.network, weights.guide, replace(weights.description, recurrent=True))
+    with Enhancer(path, device="cpu") as loud:
+        stream = _Stream(loud)
+        for index in range(12):
+            stream.show(_talking(index / 4))
+            memory = next(iter(stream.session._memories.values()))
+            assert memory.trace is not None
+            past = memory.trace.past
+            assert past is not None
+            if index == 0:
+                first = float(past.features.square().mean().sqrt())
+            assert float(past.features.square().mean().sqrt()) < 1.001 * first
 
 
 @pytest.mark.parametrize("moves", [False, True])

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from .network import Memory
 
-__all__ = ["MISFIT", "RESCALING", "Past", "nothing", "recall", "warp"]
+__all__ = ["MISFIT", "RESCALING", "Past", "bounded", "loudness", "nothing", "recall", "warp"]
 
 MISFIT = 0.06  # of [-1, 1]: a difference at which the mask has fallen to 1/e
 RESCALING = 2  # OGWM's s
@@ -37,6 +37,16 @@ def nothing(count: int, size: int, width: int, grid: int, device: torch.device) 
         return empty.to(memory_format=torch.channels_last)
 
     return Memory(zeros(3, size), zeros(width, grid), zeros(3, size // 4), zeros(1, size // 4))
+
+
+def loudness(features: Tensor) -> Tensor:
+    """(B, 1, 1, 1): rms of a face's features."""
+    return features.square().mean((1, 2, 3), keepdim=True).sqrt()
+
+
+def bounded(features: Tensor, most: Tensor) -> Tensor:
+    """``features`` no louder than ``most`` (B, 1, 1, 1): features of features of features must not grow."""
+    return features * (most / loudness(features).clamp_min(1e-6)).clamp_max(1)
 
 
 def warp(x: Tensor, flow: Tensor, s: int = RESCALING) -> Tensor:
