@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -39,8 +40,9 @@ def test_a_benchmark_is_run_and_its_table_put_in(tmp_path: Path) -> None:
     assert first[0].startswith("| faces | n | over bicubic, dB |")
     assert [line.split("|")[1].strip() for line in first[2:6]] == ["all", "old", "skin: dark", "skin: medium"]
     assert float(first[2].split("|")[3]) > 0
-    assert first[-1] == "`streamsr bench groups --data DATA`"
-    assert (tmp_path / "out" / "groups.json").read_text().startswith("{")
+    found = json.loads((tmp_path / "out" / "groups.json").read_text())
+    assert len(found["rows"]) == 4
+    assert first[-1] == f"`streamsr bench groups --data DATA`, weights {found['model_sha256'][:12]}"
 
 
 def test_filling_in_the_same_changes_nothing(tmp_path: Path) -> None:
@@ -62,6 +64,12 @@ def test_refusals(tmp_path: Path) -> None:
     with pytest.raises(StreamSRError, match="streamsr bench groups failed"):
         write_card(tmp_path / "nothing", tmp_path / "out", targets=[target])
     assert target.read_text() == TEXT
+
+
+def test_tables_of_two_models_are_not_mixed() -> None:
+    assert card.one_model({"quality --set val": "ab", "guide": "ab"}) == "ab"
+    with pytest.raises(StreamSRError, match="weights changed while they were measured: ab in quality, cd in"):
+        card.one_model({"quality --set val": "ab", "guide": "cd"})
 
 
 def test_the_command(

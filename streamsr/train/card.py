@@ -6,22 +6,23 @@ Runs the benchmarks below as commands and puts the Markdown they write between m
     (replaced)
     <!-- /figures -->
 
-So no figure there is typed by hand, and each table ends in the command that made it.
+So no figure there is typed by hand, and each table ends in the command and the weights that made it.
 """
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from ..errors import ConfigError, StreamSRError
 from ..model.weights import PACKAGED
 
-__all__ = ["SECTIONS", "fill", "write_card"]
+__all__ = ["SECTIONS", "fill", "one_model", "write_card"]
 
 MODEL_CARD = PACKAGED / "MODEL_CARD.md"
 README = Path(__file__).parents[2] / "README.md"  # in a checkout
@@ -39,7 +40,7 @@ SECTIONS = {
 }
 PICTURES = {
     "clips": ("--sheet", "--profile", "--plot"),
-    "stills": ("--sheet", "--plot"),
+    "gains": ("--sheet", "--plot"),
     "guide": ("--plot",),
 }
 _MARKED = re.compile(r"(<!-- figures: (\w+) -->\n).*?(<!-- /figures -->)", re.DOTALL)
@@ -52,7 +53,8 @@ def write_card(
 
     data: as for the benchmarks. out: folder of the tables, the JSON lines and the pictures to look at.
     targets: by default the model card and, in a checkout, the README. A target without markers is left
-    alone. Raises ConfigError for an unknown section, StreamSRError for a benchmark that fails.
+    alone. Raises ConfigError for an unknown section, StreamSRError for a benchmark that fails, or where the
+    weights change meanwhile.
     """
     targets = [MODEL_CARD, *([README] if README.is_file() else [])] if targets is None else targets
     wanted = dict.fromkeys(name for path in targets for _, name, _ in _MARKED.findall(path.read_text()))
@@ -65,12 +67,11 @@ def write_card(
         runs.setdefault(bench, []).extend([option, str(out / f"{name}.md")])
         for picture in PICTURES.get(name, ()):
             runs[bench] += [picture, str(out / f"{name}{picture.removeprefix('-')}.png")]
-    for bench, outputs in runs.items():
-        _run(bench, data, out, device, outputs)
+    sha256 = one_model({bench: _run(bench, data, out, device, outputs) for bench, outputs in runs.items()})
 
     def table(name: str) -> str:
         text = (out / f"{name}.md").read_text(encoding="utf-8")
-        return f"{text}\n`streamsr bench {SECTIONS[name][0]} --data DATA`\n"
+        return f"{text}\n`streamsr bench {SECTIONS[name][0]} --data DATA`, weights {sha256[:12]}\n"
 
     return [path for path in targets if fill(path, table)]
 
@@ -84,7 +85,16 @@ def fill(path: Path, table: Callable[[str], str]) -> bool:
     return after != before
 
 
-def _run(bench: str, data: Path, out: Path, device: str, outputs: Sequence[str]) -> None:
+def one_model(found: Mapping[str, str]) -> str:
+    """found: sha256 of the weights by benchmark; which they all had. Raises StreamSRError if they differ."""
+    if len(set(found.values())) > 1:
+        listed = ", ".join(f"{sha[:12]} in {bench.split()[0]}" for bench, sha in found.items())
+        raise StreamSRError(f"the weights changed while they were measured: {listed}; run it again")
+    return next(iter(found.values()), "")
+
+
+def _run(bench: str, data: Path, out: Path, device: str, outputs: Sequence[str]) -> str:
+    """Leaves its files in ``out``; the sha256 of the weights."""
     name, *options = shlex.split(bench)
     shared = ["--data", str(data), "--device", device, "--json"]
     if name == "quality":
@@ -94,4 +104,6 @@ def _run(bench: str, data: Path, out: Path, device: str, outputs: Sequence[str])
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
     if done.returncode:
         raise StreamSRError(f"streamsr bench {bench} failed")
-    (out / f"{name}.json").write_text(done.stdout, encoding="utf-8")
+    line = done.stdout.splitlines()[-1]
+    (out / f"{Path(outputs[1]).stem}.json").write_text(line + "\n", encoding="utf-8")
+    return str(json.loads(line)["model_sha256"])
