@@ -112,7 +112,7 @@ def _best(name: str, rows: Sequence[Mapping[str, Any]]) -> str | None:
 
 def _number(value: float, digits: int) -> str:
     """Two digits after the point, but no nought before it: .83, 35.48."""
-    text = f"{value:.{digits}f}"
+    text = f"{round(value, digits) + 0.0:.{digits}f}"  # no minus before a nought
     return text.replace("0.", ".", 1) if text.lstrip("-").startswith("0.") else text
 
 
