@@ -146,6 +146,7 @@ async def _watch(
     with contextlib.suppress(MediaStreamError):
         while True:
             frame = await track.recv()
+            assert isinstance(frame, VideoFrame)
             now_s = monotonic()
             found = marked_ms(frame, round(1e3 * now_s))
             if found is None:
@@ -220,8 +221,11 @@ def _time_codecs() -> dict[str, list[float]]:
 
         return make_timed
 
-    aiortc.rtcrtpsender.get_encoder = timed(aiortc.rtcrtpsender.get_encoder, "encode")
-    aiortc.rtcrtpreceiver.get_decoder = timed(aiortc.rtcrtpreceiver.get_decoder, "decode")
+    for module, name, method in (
+        (aiortc.rtcrtpsender, "get_encoder", "encode"),
+        (aiortc.rtcrtpreceiver, "get_decoder", "decode"),
+    ):
+        setattr(module, name, timed(getattr(module, name), method))
     return taken
 
 

@@ -70,14 +70,14 @@ def take_call(seconds: float, **setup: Any) -> Taken:
         time.sleep(CAMERA_STARTS_S + seconds)
         for process in (viewer, server, camera):  # whoever receives first: nobody sees a peer vanish
             process.tell("stop")
-        results = [process.hear("result") for process in processes]
+        from_server, from_camera, from_viewer = (process.hear("result") for process in processes)
         done = True
     finally:
         for process in processes:
             if not done:
                 process._process.kill()
             process.end()
-    return Taken(*results, kept=told.kept)
+    return Taken(from_server, from_camera, from_viewer, told.kept)
 
 
 def _signal(offering: _Process, answering: _Process) -> None:

@@ -54,10 +54,10 @@ class CallScene:
         sample = MotionSample(FRAMES)
         for index in range(FRAMES):
             portrait = sample.frame(index)
-            picture = cv2.GaussianBlur(cv2.resize(portrait, TRUTH_PX), (0, 0), 24)
+            canvas: np.ndarray = cv2.GaussianBlur(cv2.resize(portrait, TRUTH_PX), (0, 0), 24)
             top, left = (TRUTH_PX[1] - portrait.shape[0]) // 2, (TRUTH_PX[0] - portrait.shape[1]) // 2
-            picture[top : top + portrait.shape[0], left : left + portrait.shape[1]] = portrait
-            yield picture
+            canvas[top : top + portrait.shape[0], left : left + portrait.shape[1]] = portrait
+            yield canvas
 
     def camera(self) -> list[np.ndarray]:
         """(360, 640, 3) uint8: block averages of the truth."""

@@ -87,6 +87,7 @@ class Tap(MediaStreamTrack):
 
     async def recv(self) -> VideoFrame:
         frame = await self._track.recv()
+        assert isinstance(frame, VideoFrame) and frame.pts is not None and frame.time_base is not None
         self.seen_s[round(frame.pts * frame.time_base / VIDEO_TIME_BASE)] = monotonic()
         return frame
 
@@ -98,7 +99,7 @@ class Tap(MediaStreamTrack):
 def luma_of(frame: VideoFrame) -> np.ndarray:
     """(H, W) uint8: a yuv420p picture's first plane, where it lies."""
     plane = frame.planes[0]
-    return np.frombuffer(plane, np.uint8).reshape(plane.height, plane.line_size)[:, : plane.width]
+    return np.frombuffer(memoryview(plane), np.uint8).reshape(plane.height, plane.line_size)[:, : plane.width]
 
 
 def marked_ms(frame: VideoFrame, now_ms: int) -> tuple[int, bool] | None:

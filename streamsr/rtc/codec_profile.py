@@ -90,10 +90,10 @@ def tune(profile: CodecProfile | None = None, *, prompt: bool = True) -> None:
     """
     _check_aiortc()
     profile = CodecProfile() if profile is None else profile
+    rates = {"DEFAULT": profile.start_kbps, "MIN": profile.min_kbps, "MAX": profile.max_kbps}
     for module in (aiortc.codecs.h264, aiortc.codecs.vpx):
-        module.DEFAULT_BITRATE = 1000 * profile.start_kbps
-        module.MIN_BITRATE = 1000 * profile.min_kbps
-        module.MAX_BITRATE = 1000 * profile.max_kbps
+        for name, kbps in rates.items():
+            setattr(module, f"{name}_BITRATE", 1000 * kbps)
 
     def encoder_of(codec: RTCRtpCodecParameters) -> Encoder:
         return encoder(codec.mimeType, profile) or get_encoder(codec)
@@ -103,7 +103,8 @@ def tune(profile: CodecProfile | None = None, *, prompt: bool = True) -> None:
 
     aiortc.rtcrtpsender.get_encoder = encoder_of
     aiortc.rtcrtpreceiver.get_decoder = decoder_of
-    aiortc.rtcrtpreceiver.JitterBuffer = PromptJitterBuffer if prompt else JitterBuffer  # type: ignore[misc]
+    buffer = PromptJitterBuffer if prompt else JitterBuffer
+    aiortc.rtcrtpreceiver.JitterBuffer = buffer  # type: ignore[assignment,misc]
 
 
 def with_start_bitrate(sdp: str, kbps: int) -> str:

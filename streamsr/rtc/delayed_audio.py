@@ -47,6 +47,7 @@ class DelayedAudioTrack(MediaStreamTrack):
         self._track, self._delay_ms = track, delay_ms
         self._frames: LatestFrame[tuple[AudioFrame, float]] = LatestFrame(CAPACITY)  # with arrival, in s
         self._held_ms: float | None = None
+        self._failure: str | None = None
         self._stopped = asyncio.Event()
         self._reading = asyncio.get_running_loop().create_task(self._read())
 
@@ -61,7 +62,7 @@ class DelayedAudioTrack(MediaStreamTrack):
             frame, arrived_s = await self._frames.receive()
         except EndOfStream:
             self.stop()
-            raise MediaStreamError("the track has ended") from None
+            raise MediaStreamError(self._failure or "the track has ended") from None
         self._held_ms = self._next_hold_ms(1e3 * frame.samples / frame.sample_rate)
         wait_s = arrived_s + self._held_ms / 1e3 - asyncio.get_running_loop().time()
         if wait_s > 0:
@@ -101,6 +102,9 @@ class DelayedAudioTrack(MediaStreamTrack):
             with contextlib.suppress(MediaStreamError):
                 while True:
                     frame = await self._track.recv()
+                    if not isinstance(frame, AudioFrame):
+                        self._failure = f"a frame must be an AudioFrame, got {type(frame).__name__}"
+                        break
                     self._frames.push((frame, loop.time()))
         finally:
             self._frames.close()

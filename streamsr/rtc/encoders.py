@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable
 from fractions import Fraction
 from time import monotonic
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import av
 from aiortc.codecs.base import Decoder, Encoder
@@ -85,7 +85,7 @@ class SteadyH264Encoder(H264Encoder):
     def target_bitrate(self, estimate: int) -> None:
         estimate = self._profile.bounded(estimate)
         if self._steps.follows(self.target_bitrate, estimate):
-            H264Encoder.target_bitrate.__set__(self, estimate)
+            H264Encoder.target_bitrate.fset(self, estimate)  # type: ignore[attr-defined]
 
     def encode(self, frame: Frame, force_keyframe: bool = False) -> tuple[list[bytes], int]:
         assert isinstance(frame, VideoFrame)
@@ -114,7 +114,7 @@ class SteadyVp8Encoder(Vp8Encoder):
     def target_bitrate(self, estimate: int) -> None:
         estimate = self._profile.bounded(estimate)
         if self._steps.follows(self.target_bitrate, estimate):
-            Vp8Encoder.target_bitrate.__set__(self, estimate)
+            Vp8Encoder.target_bitrate.fset(self, estimate)  # type: ignore[attr-defined]
 
     def encode(self, frame: Frame, force_keyframe: bool = False) -> tuple[list[bytes], int]:
         assert isinstance(frame, VideoFrame)
@@ -153,7 +153,7 @@ def _fits(codec: VideoCodecContext | None, frame: VideoFrame, rate: int) -> bool
 
 def _opened(name: str, frame: VideoFrame, rate: int, profile: CodecProfile) -> VideoCodecContext:
     """For pictures like ``frame`` at a constant ``rate`` in bits per second."""
-    codec = av.CodecContext.create(name, "w")
+    codec = cast(VideoCodecContext, av.CodecContext.create(name, "w"))
     codec.width, codec.height, codec.pix_fmt = frame.width, frame.height, "yuv420p"
     tag(codec, colour_of(frame), "yuv420p")
     codec.time_base, codec.framerate = VIDEO_TIME_BASE, Fraction(profile.rate)
