@@ -235,6 +235,12 @@ def serve(
     steps: Annotated[
         Any, typer.Option(parser=_steps, metavar="auto|N", help="Steps of the network.", show_default="auto")
     ] = None,
+    budget: Annotated[
+        float | None,
+        typer.Option(
+            metavar="MS", help="Age a frame is to stay below; more restores more faces.", show_default="100"
+        ),
+    ] = None,
     device: Annotated[
         Literal["auto", "cpu", "cuda"] | None, typer.Option(help="As for enhance.", show_default="auto")
     ] = None,
@@ -262,6 +268,7 @@ def serve(
             scale=None if scale is None else int(scale),
             fidelity=fidelity,
             steps=steps,
+            budget_ms=budget,
             device=device,
             stun=stun,
             turn=turn,

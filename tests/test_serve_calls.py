@@ -111,16 +111,16 @@ async def test_limits_end_a_session_and_say_so(limits: dict[str, float], reason:
 
 
 async def test_silence_and_never_connecting_end_a_session() -> None:
-    async with serving(limits={"silence_s": 1, "connect_s": 1}) as site:
+    async with serving(limits={"silence_s": 1.5, "connect_s": 2}) as site:
         async with site.publisher("one") as client:
             await asyncio.wait_for(client.connected.wait(), 10)
             client.peer.getSenders()[0].replaceTrack(None)
             await until(lambda: client.peer.connectionState == "closed", 10)
-            assert "no picture for 1 s" in (await site.answer("GET", "/stats/one"))[2]
+            assert "no picture for 1.5 s" in (await site.answer("GET", "/stats/one"))[2]
         offer = await offer_of()
         assert await site.status("POST", "/whip/two", headers={"Content-Type": SDP}, data=offer) == 201
         await site.settled()
-        assert "not connected within 1 s" in (await site.answer("GET", "/stats/two"))[2]
+        assert "not connected within 2 s" in (await site.answer("GET", "/stats/two"))[2]
 
 
 class SecondFails(BypassEnhancer):
@@ -174,3 +174,18 @@ def _of_process() -> dict[str, float]:
     links = [os.readlink(link) for link in Path("/proc/self/fd").iterdir() if link.is_symlink()]
     resident = int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     return {"sockets": sum(link.startswith("socket:") for link in links), "memory_mb": resident / 1e6}
+
+
+async def test_logs_name_nobody_and_no_secret(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("DEBUG", logger="streamsr")
+    token = "publish-0123456789abcdef"
+    authorised = {"Authorization": f"Bearer {token}"}
+    async with (
+        serving(token=token) as site,
+        site.publisher("one", headers=authorised) as client,
+        site.viewer("one", headers=authorised) as viewer,
+    ):
+        await asyncio.wait_for(viewer.tracks["video"].recv(), 10)
+        secrets = [token, client.location, client.fragment.splitlines()[0], "a=", "127.0.0.1", "10.77."]
+    assert "whip of one began" in caplog.text and "whip of one ended" in caplog.text
+    assert [secret for secret in secrets if secret in caplog.text] == []

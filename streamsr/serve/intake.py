@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 from aiortc import MediaStreamError, MediaStreamTrack
+from av import VideoFrame
 
 from ..clock import MONOTONIC, NS_PER_S, Clock
 from .config import Limits
@@ -38,7 +38,7 @@ class Intake(MediaStreamTrack):
         """Since the last frame, or since the beginning."""
         return (self._clock.now_ns() - self._last_ns) / NS_PER_S
 
-    async def recv(self) -> Any:
+    async def recv(self) -> VideoFrame:
         if self.readyState != "live":
             raise MediaStreamError
         try:
@@ -46,6 +46,7 @@ class Intake(MediaStreamTrack):
         except MediaStreamError:
             self.stop()
             raise
+        assert isinstance(frame, VideoFrame), "a remote track decodes"
         complaint = self._complaint(frame.width, frame.height)
         if complaint is not None:
             self._refuse(complaint)

@@ -13,7 +13,7 @@ from aiortc.sdp import DIRECTIONS, MediaDescription, SessionDescription, candida
 from .config import Limits
 from .refusal import Refusal
 
-__all__ = ["Fragment", "check_offer", "read_fragment"]
+__all__ = ["Fragment", "Offer", "read_fragment", "read_offer"]
 
 MAX_LINES = 1000  # a browser's offer of sound and picture has about 200
 MAX_SECTIONS = 2  # one of sound, one of picture
@@ -26,6 +26,17 @@ _MDNS_NAME = re.compile(r"[A-Za-z0-9-]{1,63}\.local")
 
 
 @dataclass(frozen=True, slots=True)
+class Offer:
+    """text: as it came. username, password: of the client's ICE. kinds: of the sections that do what was
+    wanted, in their order."""
+
+    text: str
+    username: str
+    password: str
+    kinds: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Fragment:
     """A body of application/trickle-ice-sdpfrag (RFC 8840): of one media section, as bundling has it."""
 
@@ -35,8 +46,8 @@ class Fragment:
     complete: bool
 
 
-def check_offer(text: str, wanted: Literal["send", "receive"], limits: Limits) -> SessionDescription:
-    """wanted: what the client must offer to do with a picture.
+def read_offer(text: str, wanted: Literal["sendonly", "recvonly"], limits: Limits) -> Offer:
+    """wanted: the direction that the client's video section must have, sendrecv will do.
 
     Raises Refusal: 400 for what is no offer, 422 for one that cannot be served.
     """
@@ -53,21 +64,22 @@ def check_offer(text: str, wanted: Literal["send", "receive"], limits: Limits) -
         raise Refusal(422, "an offer needs a video section")
     if sum(len(media.ice_candidates) for media in offer.media) > limits.candidates:
         raise Refusal(422, f"an offer has at most {limits.candidates} ICE candidates")
-    needed = "sendonly" if wanted == "send" else "recvonly"
-    for media in offer.media:
-        _check_section(media)
-        if media.kind == "video" and media.direction not in (needed, "sendrecv"):
-            raise Refusal(422, f"the video section must be {needed}")
+    secrets = [_check_section(media) for media in offer.media]
+    willing = tuple(media.kind for media in offer.media if media.direction in (wanted, "sendrecv"))
+    if "video" not in willing:
+        raise Refusal(422, f"the video section must be {wanted}")
     mids = [media.rtp.muxId for media in offer.media]
     bundled = {str(mid) for group in offer.group if group.semantic == "BUNDLE" for mid in group.items}
     if len(set(mids)) != len(mids) or (len(mids) > 1 and not set(mids) <= bundled):
         raise Refusal(422, "the sections must be in one BUNDLE group")
-    return offer
+    return Offer(text, *secrets[0], willing)
 
 
-def _check_section(media: MediaDescription) -> None:
+def _check_section(media: MediaDescription) -> tuple[str, str]:
+    """Returns its ICE username and password."""
     ice, dtls = media.ice, media.dtls
-    _check_credentials(ice.usernameFragment, ice.password)
+    assert ice is not None, "the parser always makes one"
+    secrets = _check_credentials(ice.usernameFragment, ice.password)
     for candidate in media.ice_candidates:
         _check_candidate(candidate)
     if dtls is None or not any(print_.algorithm.lower() == "sha-256" for print_ in dtls.fingerprints):
@@ -76,11 +88,13 @@ def _check_section(media: MediaDescription) -> None:
         raise Refusal(400, "each section needs mid and rtcp-mux")
     if media.direction not in (None, *DIRECTIONS):
         raise Refusal(400, "a section's direction is unknown")
+    return secrets
 
 
-def _check_credentials(username: str | None, password: str | None) -> None:
-    if not (_USERNAME.fullmatch(username or "") and _PASSWORD.fullmatch(password or "")):
+def _check_credentials(username: str | None, password: str | None) -> tuple[str, str]:
+    if not (username and _USERNAME.fullmatch(username) and password and _PASSWORD.fullmatch(password)):
         raise Refusal(400, "ice-ufrag and ice-pwd are needed, as RFC 8839 has them")
+    return username, password
 
 
 def _check_candidate(candidate: RTCIceCandidate) -> None:
@@ -114,10 +128,10 @@ def read_fragment(text: str, limits: Limits) -> Fragment:
             complete = True
         elif name == "candidate" and value:
             candidates.append(_candidate(value, mid))
-    _check_credentials(found.get("ice-ufrag"), found.get("ice-pwd"))
+    username, password = _check_credentials(found.get("ice-ufrag"), found.get("ice-pwd"))
     if len(candidates) > limits.candidates:
         raise Refusal(422, f"a fragment has at most {limits.candidates} ICE candidates")
-    return Fragment(found["ice-ufrag"], found["ice-pwd"], tuple(candidates), complete)
+    return Fragment(username, password, tuple(candidates), complete)
 
 
 def _candidate(value: str, mid: str | None) -> RTCIceCandidate:

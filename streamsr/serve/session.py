@@ -18,7 +18,7 @@ from aiortc import (
 from aiortc.exceptions import InvalidAccessError, InvalidStateError, OperationError
 
 from .config import Limits, ServeConfig
-from .offer import Fragment
+from .offer import Fragment, Offer
 from .refusal import Refusal
 
 __all__ = ["Role", "Session", "ice_servers"]
@@ -54,13 +54,14 @@ class Session:
     def path(self) -> str:
         return f"/{self.role}/{self.stream}/{self.id}"
 
-    async def answer(self, offer: str) -> str:
+    async def answer(self, offer: Offer) -> str:
         """Negotiate, gather all candidates, and return the answer.
 
         Raises Refusal: 400 for an offer that does not hold together, 422 without a common codec.
         """
+        self._ice = offer.username, offer.password
         try:
-            await self.peer.setRemoteDescription(RTCSessionDescription(offer, "offer"))
+            await self.peer.setRemoteDescription(RTCSessionDescription(offer.text, "offer"))
             transport = self.peer.getTransceivers()[0].receiver.transport.transport
             _drop_empty_datagrams(transport)
             await self.peer.setLocalDescription(await self.peer.createAnswer())
@@ -73,10 +74,6 @@ class Session:
         if not transport.iceGatherer.getLocalCandidates():
             raise Refusal(503, "the server has no address for media: see streamsr doctor")
         return self.peer.localDescription.sdp
-
-    def knows(self, username: str, password: str) -> None:
-        """The client's ICE credentials, as in its offer."""
-        self._ice = (username, password)
 
     async def add_candidates(self, fragment: Fragment) -> None:
         """Raises Refusal: 422 for an ICE restart, which aiortc cannot do; 400 for a bad candidate."""

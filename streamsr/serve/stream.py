@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from aiortc import MediaStreamTrack
@@ -64,7 +65,7 @@ class Stream:
         for viewer in tuple(self.viewers):
             viewer.end("the stream ended")
 
-    def show(self, viewer: Session, kinds: list[str]) -> None:
+    def show(self, viewer: Session, kinds: Sequence[str]) -> None:
         """Add this stream's tracks of ``kinds`` to a viewer's peer, before it negotiates.
 
         kinds: in the order of the offer. In another one aiortc stops the transport that both share.
@@ -119,6 +120,7 @@ class Stream:
                 fidelity=config.fidelity,
                 steps=config.steps,
                 seed=config.seed,
+                budget_ms=config.budget_ms,
             )
             self.relays["video"] = Relay(self._enhanced, self._on_video_end)
         else:

@@ -13,7 +13,7 @@ from ..loop import settle
 from ..rtc import with_start_bitrate
 from ..stages import Enhancer
 from .config import ServeConfig
-from .offer import check_offer
+from .offer import Offer, read_offer
 from .refusal import Refusal
 from .session import Role, Session
 from .stream import Stream
@@ -46,9 +46,9 @@ class Streams:
     async def __aexit__(self, *error: object) -> None:
         await self.close()
 
-    async def publish(self, name: str, offer: str) -> tuple[Session, str]:
+    async def publish(self, name: str, text: str) -> tuple[Session, str]:
         """A new stream, and the answer for its publisher. Raises Refusal."""
-        description = check_offer(offer, "send", self._config.limits)
+        offer = read_offer(text, "sendonly", self._config.limits)
         self._admit()
         held = self._streams.get(name)
         if held is not None:
@@ -60,23 +60,18 @@ class Streams:
         stream = Stream(name, self._config, self._enhancer, self._clock)
         self._streams[name] = stream
         session = stream.publisher
-        ice = description.media[0].ice
-        session.knows(ice.usernameFragment, ice.password)
         self._start(self._run_stream(stream), session)
         return session, await self._negotiated(session, offer, start_bitrate=True)
 
-    async def watch(self, name: str, offer: str) -> tuple[Session, str]:
+    async def watch(self, name: str, text: str) -> tuple[Session, str]:
         """A new viewer of ``name``, and the answer for it. Raises Refusal: 409 while nobody publishes."""
-        description = check_offer(offer, "receive", self._config.limits)
+        offer = read_offer(text, "recvonly", self._config.limits)
         self._admit()
         stream = self._streams.get(name)
         if stream is None or not stream.ready:
             raise Refusal(409, f"nobody publishes {name} now", {"Retry-After": "1"})
         session = Session("whep", name, self._config)
-        ice = description.media[0].ice
-        session.knows(ice.usernameFragment, ice.password)
-        receiving = [m.kind for m in description.media if m.direction in ("recvonly", "sendrecv")]
-        stream.show(session, receiving)
+        stream.show(session, offer.kinds)
         self._start(self._run_viewer(stream, session), session)
         return session, await self._negotiated(session, offer)
 
@@ -124,7 +119,7 @@ class Streams:
         task.add_done_callback(self._tasks.discard)
         _log.info("%s of %s began", session.role, session.stream)
 
-    async def _negotiated(self, session: Session, offer: str, start_bitrate: bool = False) -> str:
+    async def _negotiated(self, session: Session, offer: Offer, start_bitrate: bool = False) -> str:
         try:
             answer = await session.answer(offer)
             return with_start_bitrate(answer, UPLOAD_KBPS) if start_bitrate else answer
