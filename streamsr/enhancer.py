@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -156,7 +157,7 @@ class Session:
             return Restored(tracked.frame, (), (), watch.laps, False)
         jobs, reset = self._admit(tracked)
         wanted = [job for job in jobs if job.wanted]
-        self._ask_guide(wanted)
+        self._ask_guide(wanted, deadline_ns)
         watch.lap("guide")
         self._restore(wanted, deadline_ns)
         watch.lap("net")
@@ -203,10 +204,14 @@ class Session:
             jobs.append(_Job(aligned, memory))
         return jobs, reset
 
-    def _ask_guide(self, jobs: list[_Job]) -> None:
-        for group in _by_size(job for job in jobs if job.memory.asks()):
+    def _ask_guide(self, jobs: list[_Job], deadline_ns: int | None) -> None:
+        left_ms = self._left_ms(deadline_ns)
+        spare = left_ms is None or self._ladder.affords_guide(_counts(jobs), left_ms)
+        for group in _by_size([job for job in jobs if job.memory.asks(spare)]):
+            began = time.perf_counter()
             for job, reading in zip(group, self._restorer.guide([job.cut for job in group]), strict=True):
                 job.memory.observe(reading, enlarged=job.native_px < ENLARGED_BELOW * job.size)
+            self._ladder.learn_guide(group[0].size, len(group), (time.perf_counter() - began) * 1e3)
         for job in jobs:
             if job.memory.strength == 0:
                 job.outcome = Outcome.BYPASSED
@@ -215,10 +220,8 @@ class Session:
         jobs = [job for job in jobs if job.outcome is not Outcome.BYPASSED]
         steps = [self._wanted_steps(job) for job in jobs]
         rung = Rung.STEPS
-        if deadline_ns is not None and jobs:
-            left_ms = (deadline_ns - self._clock.now_ns()) / NS_PER_MS
-            counts = {group[0].size: len(group) for group in _by_size(jobs)}
-            rung = self._ladder.choose(counts, max(steps), left_ms)
+        if jobs:
+            rung = self._ladder.choose(_counts(jobs), max(steps), self._left_ms(deadline_ns))
         if rung in (Rung.CACHE, Rung.ORIGINAL):
             for job in jobs:
                 job.reuse(allowed=rung is Rung.CACHE)
@@ -244,6 +247,9 @@ class Session:
             job.memory.keep(trace)
             job.residual, job.share = trace.residual, job.memory.fade(1.0)
             job.outcome = Outcome.RESTORED
+
+    def _left_ms(self, deadline_ns: int | None) -> float | None:
+        return None if deadline_ns is None else (deadline_ns - self._clock.now_ns()) / NS_PER_MS
 
     def _wanted_steps(self, job: _Job) -> int:
         if self.steps != "auto":
@@ -349,6 +355,11 @@ class _Stopwatch:
         now = time.perf_counter()
         self.laps[name] = (now - self._last) * 1e3
         self._last = now
+
+
+def _counts(jobs: Sequence[_Job]) -> dict[int, int]:
+    """Faces by S."""
+    return dict(Counter(job.size for job in jobs))
 
 
 def _by_size(jobs: Iterable[_Job]) -> list[list[_Job]]:

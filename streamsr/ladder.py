@@ -17,7 +17,7 @@ __all__ = ["Ladder", "Rung"]
 _SMOOTHING = 0.8
 _FORGET = 0.95  # a cost believed too high to try fades, so that one hiccup does not end restoring
 _HEADROOM = 1.1  # of what a rung costs, to climb to it
-_MAX_PATIENCE = 8  # frames: cached detail holds for longer than that
+_MAX_PATIENCE = 4  # frames: cached detail holds for twice as long
 _SETTLED = 25  # frames on the highest rung after which a fall is a hiccup again
 
 
@@ -33,6 +33,7 @@ class Ladder:
 
     def __init__(self) -> None:
         self._cost_ms: dict[int, float] = {}
+        self._guide_ms: dict[int, float] = {}
         self._faded: dict[int, float] = {}  # share of a cost that is still believed
         self._rest_ms = 0.0
         self._rung = Rung.STEPS
@@ -46,11 +47,21 @@ class Ladder:
         cost = self._cost_ms.get(size, each)
         # doubt is settled by a trial: a cost that proves true again is believed again in full
         before = min(max(each, cost * self._faded.pop(size, 1.0)), cost)
-        self._cost_ms[size] = _SMOOTHING * before + (1 - _SMOOTHING) * each
+        self._cost_ms[size] = _smoothed(before, each)
+
+    def learn_guide(self, size: int, faces: int, ms: float) -> None:
+        """``faces`` that the guide read in ``ms`` together."""
+        each = ms / max(1, faces)
+        self._guide_ms[size] = _smoothed(self._guide_ms.get(size, each), each)
 
     def learn_rest(self, ms: float) -> None:
         """What the frame took after the network: pasting and the certificate."""
         self._rest_ms += (1 - _SMOOTHING if self._rest_ms else 1.0) * (ms - self._rest_ms)
+
+    def affords_guide(self, faces_by_size: dict[int, int], left_ms: float) -> bool:
+        """Whether the guide may read all faces and one step is still within ``left_ms``."""
+        guide_ms = sum(count * self._guide_ms.get(size, 0.0) for size, count in faces_by_size.items())
+        return guide_ms + self._one_ms(faces_by_size) * _HEADROOM + self._rest_ms <= left_ms
 
     def choose(self, faces_by_size: dict[int, int], steps: int, left_ms: float | None) -> Rung:
         """For a frame with ``left_ms`` to its deadline; None: it has none.
@@ -62,7 +73,7 @@ class Ladder:
         if left_ms <= 0:  # late whatever is done; says nothing about the network's cost
             self._fitting = 0
             return Rung.ORIGINAL
-        one_ms = sum(count * self._believed_ms(size) for size, count in faces_by_size.items())
+        one_ms = self._one_ms(faces_by_size)
         needed_ms = {Rung.STEPS: one_ms * steps + self._rest_ms, Rung.ONE_STEP: one_ms + self._rest_ms}
         highest = next((rung for rung, ms in needed_ms.items() if ms <= left_ms), Rung.CACHE)
         if highest.value > self._rung.value:
@@ -89,5 +100,13 @@ class Ladder:
         if self._fitting >= self._patience:
             self._rung, self._fitting = above, 0
 
-    def _believed_ms(self, size: int) -> float:
-        return self._cost_ms.get(size, 0.0) * self._faded.get(size, 1.0)
+    def _one_ms(self, faces_by_size: dict[int, int]) -> float:
+        """What one evaluation of each face is believed to take."""
+        return sum(
+            count * self._cost_ms.get(size, 0.0) * self._faded.get(size, 1.0)
+            for size, count in faces_by_size.items()
+        )
+
+
+def _smoothed(before: float, now: float) -> float:
+    return _SMOOTHING * before + (1 - _SMOOTHING) * now

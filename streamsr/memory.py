@@ -16,6 +16,7 @@ BYPASS_BELOW, RESUME_ABOVE = 0.30, 0.36  # missing high-band energy over what is
 ENLARGED_BYPASS_BELOW, ENLARGED_RESUME_ABOVE = 0.10, 0.14
 FADE_FRAMES = 5
 ASK_FIRST, ASK_EVERY = 5, 5  # frames: a face is asked about at first, then now and then; it changes slowly
+ASK_AT_LAST = 50  # frames after which it is asked about whatever time there is
 RECALL_FRAMES = 15  # a mouth has moved on by then
 RECENT_FRAMES = 4  # what lies further back is not searched for
 
@@ -37,7 +38,7 @@ class FaceMemory:
         self._shared_index = 0
         self._reading: GuideReading | None = None
         self._bypass = False
-        self._frames = 0
+        self._frames = self._read_frame = 0
 
     @property
     def reading(self) -> GuideReading:
@@ -74,19 +75,23 @@ class FaceMemory:
         """The last trace, if the network may build on it."""
         return self.trace if self.seen_index - self._kept_index <= RECENT_FRAMES else None
 
-    def asks(self) -> bool:
-        """Whether the guide is to read this frame's crop. Called once a frame; faces take turns."""
+    def asks(self, spare: bool = True) -> bool:
+        """Whether the guide is to read this frame's crop. Called once a frame; faces take turns.
+
+        spare: there is time for it; without, only a face that it has not seen for long is read.
+        """
         self._frames += 1
-        if self._reading is None or self._frames <= ASK_FIRST or 0 < self.strength < 1:
+        if self._reading is None or self._frames - self._read_frame >= ASK_AT_LAST:
             return True
-        return (self._frames + self.key[0]) % ASK_EVERY == 0
+        due = self._frames <= ASK_FIRST or 0 < self.strength < 1
+        return spare and (due or (self._frames + self.key[0]) % ASK_EVERY == 0)
 
     def observe(self, reading: GuideReading, *, enlarged: bool = False) -> None:
         """Smooth the guide's word and move towards or away from bypass.
 
         enlarged: the crop has more pixels than the camera gave it.
         """
-        first = self._reading is None
+        first, self._read_frame = self._reading is None, self._frames
         if self._reading is not None:
             keep = GUIDE_SMOOTHING
             reading = replace(

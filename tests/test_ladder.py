@@ -78,7 +78,7 @@ def test_a_load_at_the_edge_does_not_change_the_rung_with_every_frame() -> None:
             ladder.learn(512, 1, 20.0)
     fits = left_ms >= 20
     assert (fits[1:] != fits[:-1]).mean() > 0.4  # without memory
-    assert np.mean([late is not early for early, late in pairwise(rungs)]) < 0.2
+    assert np.mean([late is not early for early, late in pairwise(rungs)]) < 0.3
 
 
 def test_steps_go_down_and_come_back_one_at_a_time() -> None:
@@ -115,3 +115,13 @@ def test_under_pressure_and_after_it() -> None:
     pressed = [rung for frame, rung in rungs if 110 <= frame < 300]
     assert Rung.CACHE in pressed and pressed.count(Rung.STEPS) < 0.3 * len(pressed)
     assert all(rung is Rung.STEPS for frame, rung in rungs if frame >= 350)  # 2 s after it ended
+
+
+def test_the_guide_waits_for_a_frame_with_time_for_it() -> None:
+    ladder = _taught()
+    ladder.learn_rest(10.0)
+    assert ladder.affords_guide({512: 1}, 33.0)  # nobody knows yet what it costs
+    ladder.learn_guide(512, 2, 30.0)
+    assert ladder.affords_guide({512: 1}, 50.0)
+    assert not ladder.affords_guide({512: 1}, 45.0)
+    assert not ladder.affords_guide({512: 2}, 50.0)
