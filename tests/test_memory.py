@@ -115,3 +115,13 @@ def test_faces_take_turns_with_the_guide() -> None:
         memory.observe(_reading(1.0))
     asked = [sum(memory.asks() for memory in memories) for _ in range(15)]
     assert asked[5:] == [1] * 10
+
+
+def test_without_time_to_spare_the_guide_is_asked_seldom() -> None:
+    memory = FaceMemory((1, 512))
+    asked = []
+    for frame in range(1, 120):
+        if memory.asks(spare=False):
+            asked.append(frame)
+            memory.observe(_reading(1.0))
+    assert asked == [1, 51, 101]
