@@ -37,7 +37,7 @@ async def taken(track: MediaStreamTrack, count: int) -> list[tuple[AudioFrame, f
     return [(await track.recv(), monotonic()) for _ in range(count)]
 
 
-async def test_frames_come_as_they_are_and_as_much_later_as_asked() -> None:
+async def test_frames_come_as_they_are_and_a_frame_less_than_the_delay_later() -> None:
     came: dict[int, float] = {}
 
     class Noted(SoundTrack):
@@ -52,23 +52,23 @@ async def test_frames_come_as_they_are_and_as_much_later_as_asked() -> None:
         await track.close()
         await track.close()
     assert [frame.pts for frame, _ in got] == [AUDIO_SAMPLES * index for index in range(30)]
-    assert median(1e3 * (at - came[frame.pts]) for frame, at in got) == pytest.approx(120, abs=5)
+    assert median(1e3 * (at - came[frame.pts]) for frame, at in got) == pytest.approx(100, abs=5)
     np.testing.assert_array_equal(got[3][0].to_ndarray()[0], tone(3 * AUDIO_SAMPLES, AUDIO_SAMPLES))
 
 
-@pytest.mark.parametrize(("before", "after"), [(0.0, 40.0), (40.0, 0.0)])
+@pytest.mark.parametrize(("before", "after"), [(0.0, 60.0), (60.0, 0.0)])
 async def test_the_hold_follows_slowly(before: float, after: float) -> None:
     wanted = before
     track = DelayedAudioTrack(SoundTrack(tone), lambda: wanted)
     await taken(track, 5)
-    assert track.held_ms == before
+    assert track.held_ms == max(0.0, before - 20)
     wanted = after
     held = []
     for _ in range(50):
         await track.recv()
         held.append(track.held_ms)
-    steps = [abs(late - early) for early, late in pairwise([before, *held])]
-    assert max(steps) <= 20 * SLEW + 1e-9 and held[-1] == after
+    steps = [abs(late - early) for early, late in pairwise([max(0.0, before - 20), *held])]
+    assert max(steps) <= 20 * SLEW + 1e-9 and held[-1] == max(0.0, after - 20)
     await track.close()
 
 
@@ -219,7 +219,7 @@ async def test_lips_and_voice_agree(call_address: None) -> None:
         held_ms, delay_ms = delayed.held_ms, enhanced.delay_ms
         await enhanced.close()
         await delayed.close()
-    assert held_ms > 55 and abs(held_ms - delay_ms) < 30
+    assert held_ms > 35 and abs(held_ms + 20 - delay_ms) < 30
     errors = [1e3 * (min(beeps, key=lambda at: abs(at - seen)) - seen) for seen in flashes[1:]]
     assert len(errors) >= 3
     assert abs(median(errors)) < 40, errors

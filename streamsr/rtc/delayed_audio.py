@@ -3,8 +3,9 @@
 aiortc's sender reports tie the time of a packet to the moment it is sent, and a receiver that keeps sound
 and picture together (Chromium) goes by these reports: what leaves at the same moment is played at the same
 moment. So the sound is held back as long as the pictures take, and its own times are left alone: a step in
-them would be a gap or a click. The hold changes by at most 50 ms a second, which a receiver's jitter buffer
-takes up by stretching, without an audible change of pitch.
+them would be a gap or a click. A frame of sound comes when its last sample is there, and is heard from its
+first one on: by its own length it has been held already. The hold changes by at most 50 ms a second, which
+a receiver's jitter buffer takes up by stretching, without an audible change of pitch.
 """
 
 from __future__ import annotations
@@ -31,9 +32,10 @@ CAPACITY = 150  # frames of 20 ms: the longest hold and a second more
 class DelayedAudioTrack(MediaStreamTrack):
     """An audio ``track``, held back by ``delay_ms()``; to be made on a running loop.
 
-    delay_ms: asked once a frame; in ms, not negative, finite; beyond 2 s it counts as 2 s. The first frame
-    is held by all of it, later ones follow at 50 ms a second. Nothing is resampled, left out or stamped
-    anew, unless nobody calls ``recv`` for three seconds: then the oldest frames go.
+    delay_ms: of the pictures, asked once a frame; in ms, not negative, finite. The first frame is held by
+    all of it but its own length, and by 2 s at most; later ones follow at 50 ms a second. Nothing is
+    resampled, left out or stamped anew, unless nobody calls ``recv`` for three seconds: then the oldest
+    frames go.
 
     The source belongs to this track and is stopped with it. ``close`` also waits for its task.
     """
@@ -90,7 +92,7 @@ class DelayedAudioTrack(MediaStreamTrack):
         wanted = float(self._delay_ms())
         if not (math.isfinite(wanted) and wanted >= 0):
             raise ConfigError(f"delay_ms must give a number of at least 0, got {wanted}")
-        wanted = min(wanted, MAX_DELAY_MS)
+        wanted = min(max(0.0, wanted - frame_ms), MAX_DELAY_MS)
         if self._held_ms is None:
             return wanted
         step = SLEW * frame_ms
