@@ -124,7 +124,7 @@ def test_a_run_trains_and_resumes(
     assert {row["size"] for row in first if "size" in row} == {256, 512}
     loaded = load_weights(out / "streamsr-tiny.safetensors")
     assert loaded.description.stage == stage
-    assert loaded.description.recurrent == (stage in "cde")
+    assert loaded.description.recurrent == (stage in "ce")
     train(stage, minutes=0.12, **common)  # type: ignore[arg-type]
     assert f"resuming stage {stage} at step {steps[-1]}" in capsys.readouterr().out
     rows = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]

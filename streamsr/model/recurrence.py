@@ -14,7 +14,7 @@ from torch import Tensor
 
 from .network import Memory
 
-__all__ = ["MISFIT", "RESCALING", "Past", "bounded", "loudness", "nothing", "recall", "warp"]
+__all__ = ["MISFIT", "RESCALING", "Past", "left_behind", "nothing", "recall", "warp"]
 
 MISFIT = 0.06  # of [-1, 1]: a difference at which the mask has fallen to 1/e
 RESCALING = 2  # OGWM's s
@@ -22,7 +22,7 @@ RESCALING = 2  # OGWM's s
 
 class Past(NamedTuple):
     """picture (B, 3, S, S): the last output, y (B, 3, S/4, S/4): what was seen then, both in [-1, 1];
-    features (B, width, grid, grid): the stem's."""
+    features (B, width, grid, grid): the stem's, of unit rms."""
 
     picture: Tensor
     y: Tensor
@@ -39,14 +39,13 @@ def nothing(count: int, size: int, width: int, grid: int, device: torch.device) 
     return Memory(zeros(3, size), zeros(width, grid), zeros(3, size // 4), zeros(1, size // 4))
 
 
-def loudness(features: Tensor) -> Tensor:
-    """(B, 1, 1, 1): rms of a face's features."""
-    return features.square().mean((1, 2, 3), keepdim=True).sqrt()
+def left_behind(picture: Tensor, y: Tensor, features: Tensor) -> Past:
+    """What an evaluation leaves for the next frame: its output, what it saw, and its stem's features.
 
-
-def bounded(features: Tensor, most: Tensor) -> Tensor:
-    """``features`` no louder than ``most`` (B, 1, 1, 1): features of features of features must not grow."""
-    return features * (most / loudness(features).clamp_min(1e-6)).clamp_max(1)
+    Features of features of features would grow without end: they are kept at unit size, face by face.
+    """
+    size = features.square().mean((1, 2, 3), keepdim=True).sqrt().clamp_min(1e-6)
+    return Past(picture, y, features / size)
 
 
 def warp(x: Tensor, flow: Tensor, s: int = RESCALING) -> Tensor:

@@ -19,7 +19,7 @@ from .crop import Crop
 from .engine import Engine, Precision, TorchEngine
 from .guide import Reading, start_time
 from .network import Condition, Memory, log_native
-from .recurrence import RESCALING, Past, bounded, loudness
+from .recurrence import RESCALING, Past, left_behind
 from .sampler import sample, start
 from .weights import level_of, load_weights
 
@@ -64,14 +64,12 @@ class Trace:
     """A restored crop, and what the next frame of its face may make of it.
 
     residual: x_hat - x_in, (S, S, 3) float32 in 1/255 units; the sum with crop.x_in may leave [0, 255]:
-    whoever rounds it clips it. past: for the network; None with weights that know none. loudness
-    (1, 1, 1, 1): of the features that the face's first frame left, which no later ones exceed.
+    whoever rounds it clips it. past: for the network; None with weights that know none.
     """
 
     crop: Crop
     residual: np.ndarray
     past: Past | None = None
-    loudness: Tensor | None = None
 
 
 def choose_device(device: str) -> torch.device:
@@ -242,13 +240,12 @@ class Restorer:
 
             x_s = start(x_in, t0, self._eps(crops[0].size, seed))
             residual = sample(predict, x_in, x_s, t0, steps)
-            left: list[tuple[()] | tuple[Past, Tensor]] = [()] * len(crops)
+            pasts: list[Past | None] = [None] * len(crops)
             if recurrent:
-                most = self._loudest(features, traces)
-                pasts = (x_in + residual).split(1), y.split(1), bounded(features, most).split(1)
-                left = list(zip(map(Past, *pasts), most.split(1), strict=True))
+                left = left_behind(x_in + residual, y, features)
+                pasts = [Past(*each) for each in zip(*(v.split(1) for v in left), strict=True)]
             residuals = residual.permute(0, 2, 3, 1).mul_(127.5).contiguous().cpu().numpy()
-        return [Trace(crop, r, *rest) for crop, r, rest in zip(crops, residuals, left, strict=True)]
+        return [Trace(*each) for each in zip(crops, residuals, pasts, strict=True)]
 
     def _recalled(self, crops: Sequence[Crop], traces: Sequence[Trace | None], y: Tensor) -> Memory:
         """What is left of each face's last frame, where it is now."""
@@ -260,12 +257,6 @@ class Restorer:
             else:
                 pasts.append((past, self._motion.find(_seen(trace.crop), _seen(crop))))
         return self._engine.recall(pasts, y)
-
-    def _loudest(self, features: Tensor, traces: Sequence[Trace | None]) -> Tensor:
-        """(B, 1, 1, 1): how loud the features may be that are left to the next frame."""
-        own = loudness(features).split(1)
-        first = [None if trace is None else trace.loudness for trace in traces]
-        return torch.cat([now if most is None else most for now, most in zip(own, first, strict=True)])
 
     def _eps(self, size: int, seed: int) -> Tensor:
         """(1, 3, S, S) standard normal noise of this seed, the same on every device."""

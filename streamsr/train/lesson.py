@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..model.guide import Guide, Reading, start_time, template_mask, true_reading
 from ..model.network import Condition, Memory, Network, log_native
-from ..model.recurrence import Past, recall, warp
+from ..model.recurrence import Past, left_behind, recall, warp
 from ..model.sampler import start, state
 from .data import Batch
 from .losses import (
@@ -158,7 +158,7 @@ class Lesson:
         told = Condition(t0, t0, self.found[k].condition(), self._camera[:, k], torch.ones_like(t0))
         with torch.autocast(self.device.type, torch.bfloat16):
             predicted = network(start(x_in, t0, noise), x_in, y, told, memory, size=self.size, window=window)
-        return Past(x_in + predicted.residual, y, predicted.features.float())
+        return left_behind(x_in + predicted.residual, y, predicted.features.float())
 
     def _taught(
         self,
