@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
+import gc
+import os
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -72,6 +78,12 @@ class Site:
             while await self.counts() != (0, 0):  # noqa: ASYNC110 - the server says it only when asked
                 await asyncio.sleep(0.05)
 
+    async def gone(self, name: str) -> None:
+        """Wait until there is no stream ``name``."""
+        async with asyncio.timeout(10):
+            while await self.status("GET", f"/stats/{name}") != 404:  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+
     @asynccontextmanager
     async def publisher(self, name: str, *tracks: MediaStreamTrack, **options: Any) -> AsyncIterator[Client]:
         async with Client() as client:
@@ -135,3 +147,28 @@ async def offer_of(direction: str = "sendonly", *kinds: str) -> str:
             client.peer.addTransceiver(kind, direction=direction)
         await client.peer.setLocalDescription(await client.peer.createOffer())
         return client.peer.localDescription.sdp
+
+
+@dataclass(frozen=True)
+class Held:
+    """What this process holds. memory_mb: resident, without what the allocator keeps for later."""
+
+    tasks: int
+    threads: int
+    sockets: int
+    memory_mb: float
+
+    def check_against(self, before: Held, *, memory_mb: float) -> None:
+        assert self.tasks <= before.tasks, (before, self)
+        assert self.threads <= before.threads + 1, (before, self)  # asyncio's executor may still grow
+        assert self.sockets <= before.sockets, (before, self)
+        assert self.memory_mb <= before.memory_mb + memory_mb, (before, self)
+
+
+def held() -> Held:
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)
+    links = [os.readlink(link) for link in Path("/proc/self/fd").iterdir() if link.is_symlink()]
+    resident = int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    sockets = sum(link.startswith("socket:") for link in links)
+    return Held(len(asyncio.all_tasks()), threading.active_count(), sockets, resident / 1e6)

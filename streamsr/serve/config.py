@@ -64,7 +64,7 @@ class Limits(_Model):
     fps: Annotated[float, Field(ge=1, le=240)] = 60.0
     session_s: Annotated[float, Field(ge=1)] = 4 * 3600.0
     connect_s: Annotated[float, Field(ge=1)] = 20.0
-    silence_s: Annotated[float, Field(ge=1)] = 30.0
+    silence_s: Annotated[float, Field(ge=1)] = 15.0
     takeover_s: Annotated[float, Field(ge=0.5)] = 3.0
     header_s: Annotated[float, Field(ge=0.1)] = 15.0
     body_s: Annotated[float, Field(ge=0.1)] = 10.0

@@ -70,10 +70,9 @@ export class Call {
 
   /** Delete the session and close. Works while the page goes away, and twice. */
   close() {
-    this.peer.close();
-    if (this.session === null) return;
-    ask(this.session, this.token, { method: "DELETE", keepalive: true }).catch(() => {});
+    if (this.session !== null) ask(this.session, this.token, { method: "DELETE", keepalive: true }).catch(() => {});
     this.session = null;
+    this.peer.close();
   }
 
   async #offer(path) {
