@@ -173,6 +173,16 @@ class Pipeline:
             self._stopping = True
             self._interrupt(asyncio.get_running_loop().time() + STOP_GRACE_S)
 
+    @property
+    def fidelity(self) -> float | None:
+        """As asked; None: the enhancer's default."""
+        return self._session_options.get("fidelity")
+
+    @property
+    def steps(self) -> int | str | None:
+        """As ``fidelity``."""
+        return self._session_options.get("steps")
+
     def adjust(
         self,
         *,

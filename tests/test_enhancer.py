@@ -1,5 +1,6 @@
 """The enhancer with the packaged weights on a real portrait."""
 
+from contextlib import closing
 from dataclasses import replace
 from fractions import Fraction
 
@@ -15,6 +16,7 @@ from streamsr.clock import NS_PER_MS
 from streamsr.enhancer import Enhancer, Session
 from streamsr.errors import ConfigError, FrameError
 from streamsr.face.alignment import crop_aligned, rescale_template, similarity
+from streamsr.face.composite import upscale
 from streamsr.frame import Frame
 from streamsr.memory import FADE_FRAMES
 from streamsr.model.crop import Crop
@@ -83,6 +85,17 @@ def test_a_picture_without_a_face_is_resized(enhancer: Enhancer) -> None:
     assert report.faces == ()
     assert report.certificate is not None
     assert report.certificate.max == 0
+
+
+def test_switched_off_it_lets_the_upscaled_original_through(enhancer: Enhancer, camera: np.ndarray) -> None:
+    with closing(enhancer.session(scale=2)) as session:
+        session.enabled = False
+        out, report = session.process(camera)
+        np.testing.assert_array_equal(out, upscale(camera, 2))
+        assert report.faces == ()
+        session.enabled = True
+        out, report = session.process(camera)
+        assert report.restored == 1 and (out != upscale(camera, 2)).any()
 
 
 def test_one_pixel_is_a_frame(enhancer: Enhancer) -> None:

@@ -79,7 +79,7 @@ class EnhancedTrack(MediaStreamTrack):
     @property
     def fidelity(self) -> float | None:
         """As asked; None is the enhancer's default. Set, it holds from the next frame on (ConfigError)."""
-        return self._pipeline.report().fidelity
+        return self._pipeline.fidelity
 
     @fidelity.setter
     def fidelity(self, fidelity: float) -> None:
@@ -88,7 +88,7 @@ class EnhancedTrack(MediaStreamTrack):
     @property
     def steps(self) -> int | str | None:
         """As ``fidelity``."""
-        return self._pipeline.report().steps
+        return self._pipeline.steps
 
     @steps.setter
     def steps(self, steps: int | str) -> None:
