@@ -138,10 +138,11 @@ def test_a_sender_whose_markers_do_not_end_frames_is_read_by_times() -> None:
     assert sum(asked) == 2 and asked.index(True) == 1  # both packets that came too late for the first
 
 
-def test_a_stream_that_begins_anew() -> None:
+@pytest.mark.parametrize("sequence", [50, 30_000])
+def test_a_stream_that_begins_anew(sequence: int) -> None:
     buffer = video()
-    assert len(list(handed_out(buffer, stream(100, sequence=20_000)))) == 100
-    again = stream(2, sequence=50, timestamp=10**6)
+    assert len(list(handed_out(buffer, stream(100, sequence=20_000, timestamp=10**6)))) == 100
+    again = stream(2, sequence=sequence, timestamp=5000)
     pli, _ = buffer.add(again[0])
     assert pli
     assert list(handed_out(buffer, again[1:])) == [b"0a0b0c", b"1a1b1c"]

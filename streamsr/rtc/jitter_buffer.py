@@ -18,7 +18,7 @@ from aiortc.rtp import RtpPacket
 
 __all__ = ["FrameBurst", "PromptJitterBuffer", "frames_in"]
 
-MAX_MISORDER = 100  # a packet older than that begins another stream
+MAX_MISORDER = 100  # a packet further off than that, before or behind all that fits, begins another stream
 AUDIO_PATIENCE = 2  # later packets
 VIDEO_PATIENCE = 90_000 // 4  # in units of the RTP clock of video
 
@@ -63,7 +63,7 @@ class PromptJitterBuffer:
         if self._next is None:
             self._next, self._newest = sequence, packet.timestamp
         ahead = _signed(sequence - self._next, 16)
-        if ahead < -MAX_MISORDER:
+        if not -MAX_MISORDER <= ahead <= self._capacity + MAX_MISORDER:
             self._packets.clear()
             self._next, self._newest, lost = sequence, packet.timestamp, self._is_video
             self._done = self._given_up = None
