@@ -15,6 +15,7 @@ BENCHMARKS = {
     "call": "streamsr.bench.call",
     "drift": "streamsr.bench.drift",
     "groups": "streamsr.bench.groups",
+    "gamma": "streamsr.bench.gamma",
     "guide": "streamsr.bench.guide",
     "quality": "streamsr.bench.quality",
     "steps": "streamsr.bench.steps",

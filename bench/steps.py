@@ -193,7 +193,7 @@ def _gamma(reading: Reading) -> Tensor:
     """(B, 1, 1, 1): the product's."""
     from streamsr.model.consistency import gamma
 
-    return gamma(reading.log_sigma_y.exp()).view(-1, 1, 1, 1)
+    return gamma(reading.log_sigma_y.exp(), reading.quantiser).view(-1, 1, 1, 1)
 
 
 def _projected(x_hat: Tensor, y: Tensor, gamma: Tensor, *, smooth: bool = False) -> Tensor:

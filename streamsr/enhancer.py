@@ -325,7 +325,7 @@ class _Job:
 
     def detail(self) -> Detail:
         assert self.residual is not None
-        trust = gamma(self.memory.reading.sigma_y)
+        trust = gamma(self.memory.reading.sigma_y, self.memory.reading.quantiser)
         return Detail(self.face, self.size, self.residual, self.weight, trust)
 
     def report(self) -> FaceReport:

@@ -1,16 +1,21 @@
 import pytest
 import torch
 
-from streamsr.model.consistency import TRUSTED, gamma
+from streamsr.model.consistency import CODED, OWN_ERROR, QUANTISER, gamma
 
 
 def test_an_exact_observation_is_kept_and_a_coded_one_is_not() -> None:
-    assert gamma(0.0) == 1
-    assert gamma(0.01) > 0.98
-    assert gamma(TRUSTED) == pytest.approx(0.5)
-    assert gamma(0.06) < 0.07
+    assert gamma(0.0, 14.0) == pytest.approx(1, abs=1e-4)
+    assert gamma(0.0, 34.0) == pytest.approx(CODED, abs=1e-3)
+    assert gamma(0.0, QUANTISER) == pytest.approx((1 + CODED) / 2)
+
+
+def test_a_noisy_observation_is_trusted_less() -> None:
+    assert gamma(OWN_ERROR, 14.0) == pytest.approx(0.5, abs=1e-4)
+    assert gamma(0.1, 30.0) < gamma(0.05, 30.0)
 
 
 def test_tensors_go_through_element_by_element() -> None:
-    sigma_y = torch.tensor([0.001, 0.03, 0.2])
-    assert gamma(sigma_y).tolist() == pytest.approx([gamma(float(v)) for v in sigma_y], rel=1e-5)
+    sigma_y, quantiser = torch.tensor([0.001, 0.03, 0.2]), torch.tensor([14.0, 26.0, 33.0])
+    each = [gamma(float(s), float(q)) for s, q in zip(sigma_y, quantiser, strict=True)]
+    assert gamma(sigma_y, quantiser).tolist() == pytest.approx(each, rel=1e-5)

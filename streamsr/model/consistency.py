@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import math
 from typing import TypeVar
 
 from torch import Tensor
 
 __all__ = ["gamma"]
 
-TRUSTED = 0.03  # of [-1, 1]: an error of the observation at which gamma is a half
+# measured by ``bench gamma`` on clean, coded and noisy input
+OWN_ERROR = 0.15  # of [-1, 1]: s_p, the part of the estimate's error that is not the observation's
+CODED = 0.2  # what is left of the trust in a picture that has been coded
+QUANTISER, SOFTNESS = 27.0, 0.8  # where between them lies half of it, on H.264's scale of QP
 
 Number = TypeVar("Number", float, Tensor)
 
 
-def gamma(sigma_y: Number) -> Number:
-    """1 where the observation is exact, 0 where it is coded or noisy. sigma_y: the guide's, of [-1, 1].
+def gamma(sigma_y: Number, quantiser: Number) -> Number:
+    """In [0, 1]; sigma_y: the error of the observation, of [-1, 1], and quantiser: both the guide's.
 
     FLAIR's Eq. 9, s_p^2 / (s_p^2 + sigma_y^2), supposes that the estimate's error has nothing to do with
-    the observation's. This estimate starts from the observation and keeps four fifths of its error
-    (correlation .9 on coded faces), so that the best gamma is near 0 there whatever s_p is, and 1 on clean
-    ones: hence the fourth power.
+    the observation's. This estimate starts from the observation and keeps four fifths of what coding did
+    to it (correlation .9), so that a projection takes away what was won. Hence the second factor: trust in
+    coded pixels is low, however small their error.
     """
-    return 1 / (1 + (sigma_y / TRUSTED) ** 4)
+    uncoded = 1 / (1 + math.e ** ((quantiser - QUANTISER) / SOFTNESS))
+    return (CODED + (1 - CODED) * uncoded) * OWN_ERROR**2 / (OWN_ERROR**2 + sigma_y**2)

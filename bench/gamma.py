@@ -1,0 +1,134 @@
+"""How far the camera's own pixels should be trusted: the projection at several gammas, on real clips.
+
+    streamsr bench gamma --data DIR [--clips talk_a,talk_b] [--conditions clean,call,cctv] [--scale 4]
+
+FLAIR's Fig. 7 on moving pictures: PSNR-Y over bicubic in the face, for gamma from 0 (no projection) to 1
+(the camera's pixels, exactly), and for the product's own, with what the guide read that it comes from.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from streamsr.errors import ConfigError, StreamSRError
+from streamsr.face.composite import upscale
+from streamsr.frame import Frame
+
+from .clips import CONDITIONS, SCALES, clean_pictures, degrade, read_clip
+from .face_truth import face_region, face_tracks
+from .fidelity import psnr_y
+from .row import circumstances, emit
+from .tally import Tally
+
+__all__ = ["main", "run"]
+
+CLIPS, FRAMES = ("talk_a", "talk_b", "talk_c"), 12
+GAMMAS = (0.0, 0.25, 0.5, 0.75, 1.0)
+COLUMNS = ("clip", "condition", *(f"gamma_{g:g}" for g in GAMMAS), "own", "own_gamma")
+
+
+def run(
+    data: Path,
+    clips: Sequence[str] = CLIPS,
+    conditions: Sequence[str] = ("clean", "call", "cctv"),
+    scale: int = 4,
+    frames: int = FRAMES,
+    weights: Path | None = None,
+    work: Path | None = None,
+) -> list[dict[str, Any]]:
+    """A row for each clip and condition: gain in dB by gamma. Raises ConfigError, SourceError, ModelError."""
+    if not set(conditions) <= set(CONDITIONS):
+        raise ConfigError(f"conditions must be of {', '.join(CONDITIONS)}, got {', '.join(conditions)}")
+    from streamsr import Enhancer  # torch loads here, not for --help
+
+    enhancer, rows = Enhancer(weights, device="cpu"), []
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = work or Path(temporary)
+        for name in clips:
+            path = data / "clips" / f"{name}.mp4"
+            if not path.is_file():
+                raise ConfigError(f"no clip {path}")
+            faces = face_tracks(path, scale, frames, folder)
+            for condition in conditions:
+                degraded = degrade(path, condition, scale, folder, frames)
+                truths = clean_pictures(degraded.clean, scale, degraded.frames)
+                tally, session = Tally(), enhancer.session(scale=scale, fidelity=1.0)
+                pairs = zip(truths, read_clip(degraded.camera), strict=True)
+                for index, (truth, camera) in enumerate(pairs):
+                    region = face_region(faces[index], truth.image.shape)
+                    frame = Frame(camera.image, index, Fraction(1, 25), 0, index, discontinuity=index == 0)
+                    restored = session.restore(session.track(frame))
+                    if not region.any() or not restored.details:
+                        continue
+                    plain = psnr_y(upscale(camera.image, scale), truth.image, region)
+                    own = restored.details[0].gamma
+                    for column, gamma in [*((f"gamma_{g:g}", g) for g in GAMMAS), ("own", None)]:
+                        details = restored.details
+                        if gamma is not None:
+                            details = tuple(replace(each, gamma=gamma) for each in details)
+                        out, _ = session.composite(replace(restored, details=details))
+                        gain = psnr_y(out.image, truth.image, region) - plain
+                        tally.add((), {column: gain, "own_gamma": own})
+                session.close()
+                rows.append({"clip": name, "condition": condition, **tally.means(())})
+    enhancer.close()
+    return rows + _means(rows)
+
+
+def _means(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Over the clips, a row for each condition."""
+    means = []
+    for condition in dict.fromkeys(row["condition"] for row in rows):
+        members = [row for row in rows if row["condition"] == condition]
+        figures = {k: float(np.mean([row[k] for row in members])) for k in COLUMNS[2:] if k in members[0]}
+        means.append({"clip": "mean", "condition": condition, **figures})
+    return means
+
+
+def parser() -> argparse.ArgumentParser:
+    words = argparse.ArgumentParser(
+        prog="streamsr bench gamma", description="The projection onto the camera's pixels, by its strength."
+    )
+    words.add_argument("--data", type=Path, required=True, help="folder with clips/")
+    words.add_argument("--clips", default=",".join(CLIPS), help="names in DATA/clips")
+    words.add_argument("--conditions", default="clean,call,cctv", help=f"of {', '.join(CONDITIONS)}")
+    words.add_argument("--scale", type=int, choices=SCALES, default=4)
+    words.add_argument("--frames", type=int, default=FRAMES, help="of each clip")
+    words.add_argument("--weights", type=Path, help="a weights file instead of the packaged ones")
+    words.add_argument("--work", type=Path, help="keep the degraded files here")
+    words.add_argument("--json", action="store_true", help="print only the line of JSON")
+    return words
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Returns the exit status: 0, or 2 after one line that says what is wrong."""
+    argv = sys.argv[1:] if argv is None else list(argv)
+    given = parser().parse_args(argv)
+    try:
+        rows = run(
+            given.data,
+            given.clips.split(","),
+            given.conditions.split(","),
+            given.scale,
+            given.frames,
+            given.weights,
+            given.work,
+        )
+    except StreamSRError as error:
+        print(f"streamsr bench gamma: {error}", file=sys.stderr)
+        return 2
+    emit({**circumstances("gamma", argv, "cpu"), "scale": given.scale}, rows, COLUMNS, given.json)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
