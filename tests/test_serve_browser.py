@@ -279,14 +279,14 @@ async def _paced(url: str, page: Page, seconds: float = 6.0) -> dict[str, object
 
 
 async def _moves(page: Page) -> None:
-    """The enhanced picture goes on, within ten seconds."""
+    """The enhanced picture goes on, within half a minute."""
     await page.evaluate(
         """() => new Promise((resolve, reject) => {
             const after = document.getElementById("after");
             let seen = 0;
             const count = () => (seen += 1) > 10 ? resolve() : after.requestVideoFrameCallback(count);
             after.requestVideoFrameCallback(count);
-            setTimeout(() => reject(new Error("the picture stands still")), 12000);
+            setTimeout(() => reject(new Error("the picture stands still")), 30000);
         })"""
     )
 

@@ -311,7 +311,8 @@ function prepare() {
     $("stage").dataset.watch = "true";
     $("invitation").textContent = `Watch ${name}.`;
     $("begin").textContent = "Watch";
-    for (const id of ["camera", "microphone", "mirror", "enabled"]) $(id).hidden = true;
+    for (const id of ["camera", "microphone", "mirror", "enabled", "knobs"]) $(id).hidden = true;
+    $("panels").dataset.watch = "true";
   }
   if (!watched && !navigator.mediaDevices) {
     say("bad", "A browser gives a page its camera over https or on localhost only");
