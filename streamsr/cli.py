@@ -238,7 +238,7 @@ def serve(
     budget: Annotated[
         float | None,
         typer.Option(
-            metavar="MS", help="Age a frame is to stay below; more restores more faces.", show_default="100"
+            metavar="MS", help="Age a frame is to stay below; more restores more faces.", show_default="140"
         ),
     ] = None,
     device: Annotated[

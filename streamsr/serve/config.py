@@ -77,7 +77,7 @@ class ServeConfig(_Model):
     reach the server (IP addresses and localhost always do). origins: of foreign pages that may call it.
     udp_ports: first and last port for media. ice_addresses: the addresses of this machine that media may
     use; none: all of them. budget_ms: age that a frame is to stay below, if need be by leaving faces as
-    they are; by default the enhanced track's own. insecure: allow an address that is not loopback without
+    they are. insecure: allow an address that is not loopback without
     token or TLS.
     """
 
@@ -97,7 +97,7 @@ class ServeConfig(_Model):
     fidelity: Annotated[float, Field(ge=0, le=1)] | None = None
     steps: Annotated[int, Field(ge=1, le=64)] | Literal["auto"] = "auto"
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
-    budget_ms: Annotated[float, Field(ge=10, le=2000)] | None = None
+    budget_ms: Annotated[float, Field(ge=10, le=2000)] = 140.0
     device: Literal["auto", "cpu", "cuda"] = "auto"
     limits: Limits = Limits()
 
