@@ -11,12 +11,12 @@ from aiortc import (
     RTCBundlePolicy,
     RTCConfiguration,
     RTCIceServer,
-    RTCIceTransport,
     RTCPeerConnection,
     RTCSessionDescription,
 )
 from aiortc.exceptions import InvalidAccessError, InvalidStateError, OperationError
 
+from ..rtc import drop_empty_datagrams
 from .config import Limits, ServeConfig
 from .offer import Fragment, Offer
 from .refusal import Refusal
@@ -63,7 +63,7 @@ class Session:
         try:
             await self.peer.setRemoteDescription(RTCSessionDescription(offer.text, "offer"))
             transport = self.peer.getTransceivers()[0].receiver.transport.transport
-            _drop_empty_datagrams(transport)
+            drop_empty_datagrams(transport)
             await self.peer.setLocalDescription(await self.peer.createAnswer())
         except OperationError:
             raise Refusal(422, "no codec in common: offer VP8 or H264, and Opus for sound") from None
@@ -131,18 +131,6 @@ class Session:
             self.end("the connection was lost")
         elif state == "closed":
             self.end("the client closed the connection")
-
-
-def _drop_empty_datagrams(transport: RTCIceTransport) -> None:
-    """One of them, which anybody can send, ends aiortc's DTLS (1.16 reads its first byte)."""
-    receive = transport._recv
-
-    async def receive_something() -> bytes:
-        while not (data := await receive()):
-            pass
-        return data
-
-    transport._recv = receive_something
 
 
 def ice_servers(config: ServeConfig) -> list[RTCIceServer]:
