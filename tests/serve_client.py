@@ -73,8 +73,8 @@ class Site:
         return found["streams"], found["sessions"]
 
     async def settled(self) -> None:
-        """Wait until no session is left."""
-        async with asyncio.timeout(10):
+        """Wait until no session is left: one whose DELETE was lost ends of its silence, after 15 s."""
+        async with asyncio.timeout(25):
             while await self.counts() != (0, 0):  # noqa: ASYNC110 - the server says it only when asked
                 await asyncio.sleep(0.05)
 
