@@ -8,6 +8,7 @@ estimates in steps. Estimates come on the event loop, pictures on a thread of it
 from __future__ import annotations
 
 import threading
+from abc import abstractmethod
 from collections import deque
 from collections.abc import Callable
 from fractions import Fraction
@@ -69,70 +70,66 @@ class _Steps:
         return False
 
 
-class SteadyH264Encoder(H264Encoder):
-    """x264 at the profile's preset and a constant rate that changes in steps."""
+class _Steady(Encoder):
+    """Goes before an encoder of aiortc's: the codec it finds open is the profile's."""
+
+    codec: VideoCodecContext | None
 
     def __init__(self, profile: CodecProfile, clock: Callable[[], float] = monotonic) -> None:
         self._profile, self._steps = profile, _Steps(clock)
+        self._rate = 1000 * profile.start_kbps
         super().__init__()
 
     @property
     def target_bitrate(self) -> int:
         """In bits per second. Set to a receiver's estimate, it moves there where that is worth it."""
-        return super().target_bitrate
+        return self._rate
 
     @target_bitrate.setter
     def target_bitrate(self, estimate: int) -> None:
         estimate = self._profile.bounded(estimate)
-        if self._steps.follows(self.target_bitrate, estimate):
-            H264Encoder.target_bitrate.fset(self, estimate)  # type: ignore[attr-defined]
+        if self._steps.follows(self._rate, estimate):
+            self._rate = estimate
 
     def encode(self, frame: Frame, force_keyframe: bool = False) -> tuple[list[bytes], int]:
         assert isinstance(frame, VideoFrame)
-        if not _fits(self.codec, frame, self.target_bitrate):
-            self.codec = _opened("libx264", frame, self.target_bitrate, self._profile)
-            self.codec.profile = "Baseline"
-            self.codec.options |= {"preset": self._profile.x264_preset, "tune": "zerolatency"}
-        payloads, timestamp = super().encode(frame, force_keyframe)
+        if not _fits(self.codec, frame, self._rate):
+            self.codec = self._open(frame)
+        payloads, timestamp = super().encode(frame, force_keyframe)  # type: ignore[safe-super]
         self._steps.sent(payloads)
         return payloads, timestamp
 
+    @abstractmethod
+    def _open(self, frame: VideoFrame) -> VideoCodecContext:
+        """A codec for pictures like ``frame``, at the rate and the profile's options."""
 
-class SteadyVp8Encoder(Vp8Encoder):
+
+class SteadyH264Encoder(_Steady, H264Encoder):
+    """x264 at the profile's preset and a constant rate that changes in steps."""
+
+    def _open(self, frame: VideoFrame) -> VideoCodecContext:
+        codec = _opened("libx264", frame, self._rate, self._profile)
+        codec.profile = "Baseline"
+        codec.options |= {"preset": self._profile.x264_preset, "tune": "zerolatency"}
+        return codec
+
+
+class SteadyVp8Encoder(_Steady, Vp8Encoder):
     """libvpx without its denoiser, at the profile's speed and a constant rate that changes in steps."""
 
-    def __init__(self, profile: CodecProfile, clock: Callable[[], float] = monotonic) -> None:
-        self._profile, self._steps = profile, _Steps(clock)
-        super().__init__()
-
-    @property
-    def target_bitrate(self) -> int:
-        """As of SteadyH264Encoder."""
-        return super().target_bitrate
-
-    @target_bitrate.setter
-    def target_bitrate(self, estimate: int) -> None:
-        estimate = self._profile.bounded(estimate)
-        if self._steps.follows(self.target_bitrate, estimate):
-            Vp8Encoder.target_bitrate.fset(self, estimate)  # type: ignore[attr-defined]
-
-    def encode(self, frame: Frame, force_keyframe: bool = False) -> tuple[list[bytes], int]:
-        assert isinstance(frame, VideoFrame)
-        if not _fits(self.codec, frame, self.target_bitrate):
-            self.codec = _opened("libvpx", frame, self.target_bitrate, self._profile)
-            self.codec.qmin, self.codec.qmax = 2, 56
-            self.codec.options |= {
-                "deadline": "realtime",
-                "cpu-used": str(self._profile.vp8_cpu_used),
-                "lag-in-frames": "0",
-                "noise-sensitivity": "0",  # it would smooth away what was just restored
-                "static-thresh": "1",
-                "undershoot-pct": "100",
-                "overshoot-pct": "15",
-            }
-        payloads, timestamp = super().encode(frame, force_keyframe)
-        self._steps.sent(payloads)
-        return payloads, timestamp
+    def _open(self, frame: VideoFrame) -> VideoCodecContext:
+        codec = _opened("libvpx", frame, self._rate, self._profile)
+        codec.qmin, codec.qmax = 2, 56
+        codec.options |= {
+            "deadline": "realtime",
+            "cpu-used": str(self._profile.vp8_cpu_used),
+            "lag-in-frames": "0",
+            "noise-sensitivity": "0",  # it would smooth away what was just restored
+            "static-thresh": "1",
+            "undershoot-pct": "100",
+            "overshoot-pct": "15",
+        }
+        return codec
 
 
 class BurstDecoder(Decoder):
