@@ -50,7 +50,7 @@ COLUMNS = (
 
 
 def _pixels_only(network: Network) -> None:
-    from streamsr.model.network import CoarsePort, FinePort
+    from streamsr.model.ports import CoarsePort, FinePort
 
     width = network.config.width
     for port in network.ports.values():

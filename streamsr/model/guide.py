@@ -15,7 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .coding import STATISTICS
-from .network import GUIDE_OUTPUTS, zero
+from .network import GUIDE_OUTPUTS
+from .ports import zero
 
 __all__ = [
     "BAND_SHARE",

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import ModelError
+from .ports import CELL, CELL_PX, CoarsePort, Film, FinePort, ResidualBlock, cell_means, zero
 
 __all__ = [
     "EMBEDDED",
@@ -28,17 +29,13 @@ __all__ = [
     "Prediction",
     "log_native",
     "sampling_phase",
-    "zero",
 ]
 
 GUIDE_OUTPUTS = 9  # log sigma of seven Haar bands, log sigma_y, and the quantiser
 _FOURIER = 16
 EMBEDDED = 6 * _FOURIER + GUIDE_OUTPUTS + 2  # values that tell the condition
-_FILTERS = 6  # of the linear path
 _GAIN = math.log(3)  # logit of K = .75 before training: measured best, and half the flicker
 _PATCH = 4  # cells of the stem grid to a token
-_CELL_PX = 4  # side of a cell of the S/4 grid
-_CELL = 3 * _CELL_PX**2  # values in it
 
 
 @dataclass(frozen=True)
@@ -64,7 +61,7 @@ class NetworkConfig:
 
     @property
     def sizes(self) -> tuple[int, ...]:
-        return tuple(size for size in (256, 512) if size // _CELL_PX in (self.grid, 2 * self.grid))
+        return tuple(size for size in (256, 512) if size // CELL_PX in (self.grid, 2 * self.grid))
 
 
 PRESETS: dict[str, NetworkConfig] = {
@@ -116,34 +113,10 @@ class Prediction(NamedTuple):
     features: Tensor
 
 
-class _Skip(NamedTuple):
-    """What a port's head gets of its stem: features (B, thin, S/4, S/4), and the phase's scale."""
-
-    features: Tensor | None
-    scale: Tensor
-
-
 def log_native(camera: Tensor) -> Tensor:
     """(B,) log2(n / S) of ``camera`` (B, 2, 3), n / S kept in [1/16, 2]."""
     a, b, c, d = camera[:, :, :2].flatten(1).unbind(1)
     return (a * d - b * c).abs().sqrt().clamp(1 / 16, 2).log2()
-
-
-def zero(module: nn.Module) -> None:
-    """Set every parameter of ``module`` to zero."""
-    for parameter in module.parameters():
-        nn.init.zeros_(parameter)
-
-
-class ResidualBlock(nn.Module):
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(width, width, 3, padding=1)
-        self.conv2 = nn.Conv2d(width, width, 3, padding=1)
-        zero(self.conv2)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x + self.conv2(F.relu(self.conv1(x)))
 
 
 class Attention(nn.Module):
@@ -212,133 +185,6 @@ class Trunk(nn.Module):
         return F.pixel_shuffle(grid, _PATCH), x.mean(1)
 
 
-class Deconvolution(nn.Module):
-    """A linear filter straight to the residual: a mixture of FILTERS, weighed by the condition.
-
-    Undoing blur is mostly linear, and differs with n and the codec; this path learns it long before the
-    rest does. It sees x_in and y - A x_in, what one back-projection would put back. The kernels are mixed,
-    not their outputs: a face costs one convolution.
-    """
-
-    def __init__(self, token_width: int) -> None:
-        super().__init__()
-        self.filters = nn.Parameter(torch.zeros(_FILTERS * _CELL, _CELL + 3, 3, 3))
-        self.mix = nn.Linear(token_width, _FILTERS)
-
-    def forward(self, grid: Tensor, y: Tensor, told: Tensor) -> Tensor:
-        """grid (B, 48, S/4, S/4): x_in in cells; y (B, 3, S/4, S/4)."""
-        seen = torch.cat([grid, y - F.conv2d(grid, _means(grid)[:, :, None, None])], 1)
-        kernels = self.mix(told) @ self.filters.reshape(_FILTERS, -1)
-        each = [
-            F.conv2d(one, kernel.view(_CELL, _CELL + 3, 3, 3), padding=1)  # faster than groups
-            for one, kernel in zip(seen.split(1), kernels, strict=True)
-        ]
-        return torch.cat(each)
-
-
-class Film(nn.Module):
-    """Feature-wise scale and shift by the condition: convolutions that know what they look at."""
-
-    def __init__(self, token_width: int, width: int) -> None:
-        super().__init__()
-        self.to_scale_shift = nn.Linear(token_width, 2 * width)
-        zero(self.to_scale_shift)
-
-    def forward(self, x: Tensor, told: Tensor) -> Tensor:
-        scale, shift = self.to_scale_shift(told)[:, :, None, None].chunk(2, 1)
-        return x * (1 + scale) + shift
-
-
-class SamplingPhase(nn.Module):
-    """Scales and shifts features by where the camera's pixels lie under the crop's.
-
-    x_in is interpolated. How a pixel of it ought to be sharpened depends on how far from the camera's
-    samples it was taken, which the alignment knows and the picture does not show.
-    """
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(8, 3 * width, 3, padding=1)
-        zero(self.conv)
-
-    def forward(self, phase: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """phase (B, 8, S/4, S/4) -> scale and shift on the way in, scale on the way out."""
-        scale, shift, out = self.conv(phase).chunk(3, 1)
-        return 1 + scale, shift, 1 + out
-
-
-class CoarsePort(nn.Module):
-    """The way of S = 256 into and out of the body: its pixels unshuffled by 4 are the grid."""
-
-    def __init__(self, config: NetworkConfig) -> None:
-        super().__init__()
-        c = config.width
-        self.enter = nn.Conv2d(2 * _CELL + 3, c, 3, padding=1)
-        self.enter_memory = nn.Conv2d(_CELL + c + 3 + 1, c, 3, padding=1, bias=False)
-        self.leave = nn.Conv2d(c, _CELL, 3, padding=1)
-        self.gain = nn.Conv2d(c, 1, 3, padding=1)
-        self.direct = Deconvolution(config.token_width)
-        self.film = Film(config.token_width, c)
-        self.phase = SamplingPhase(c)
-
-    def stem(
-        self, x_t: Tensor, x_in: Tensor, y: Tensor, phase: Tensor, memory: Memory | None
-    ) -> tuple[Tensor, _Skip]:
-        x = self.enter(torch.cat([x_t, x_in, y], 1))
-        if memory is not None:
-            mask = memory.mask
-            picture = F.pixel_unshuffle(memory.picture, _CELL_PX)
-            past = [picture * mask, memory.features * mask, torch.cat([memory.difference, mask], 1)]
-            kernels = self.enter_memory.weight.split([part.shape[1] for part in past], 1)
-            for part, kernel in zip(past, kernels, strict=True):  # one tensor of them takes longer to lay out
-                x = x + F.conv2d(part, kernel, padding=1)
-        scale, shift, out = self.phase(phase)
-        return x * scale + shift, _Skip(None, out)
-
-    def head(self, x: Tensor, skip: _Skip, told: Tensor) -> Tensor:
-        return self.film(x * skip.scale, told)  # (B, c, S/4, S/4)
-
-
-class FinePort(nn.Module):
-    """The way of S = 512: a thin branch on the 128 grid, kept as a skip beside the body."""
-
-    def __init__(self, config: NetworkConfig) -> None:
-        super().__init__()
-        c, thin = config.width, config.fine_width
-        self.enter = nn.Conv2d(2 * _CELL, thin, 3, padding=1)
-        self.enter_memory = nn.Conv2d(_CELL, thin, 3, padding=1, bias=False)
-        self.down = nn.Conv2d(thin, c, 4, stride=2, padding=1)
-        self.side = nn.Conv2d(12, c, 3, padding=1)
-        self.side_memory = nn.Conv2d(c + 12 + 1, c, 3, padding=1, bias=False)
-        self.up = nn.Conv2d(c, 4 * thin, 3, padding=1)
-        self.fuse = nn.Conv2d(2 * thin, thin, 1)
-        self.blocks = nn.Sequential(*(ResidualBlock(thin) for _ in range(config.fine_blocks)))
-        self.leave = nn.Conv2d(thin, _CELL, 3, padding=1)
-        self.gain = nn.Conv2d(thin, 1, 3, padding=1)
-        self.direct = Deconvolution(config.token_width)
-        self.film = Film(config.token_width, thin)
-        self.phase = SamplingPhase(thin)
-
-    def stem(
-        self, x_t: Tensor, x_in: Tensor, y: Tensor, phase: Tensor, memory: Memory | None
-    ) -> tuple[Tensor, _Skip]:
-        fine = self.enter(torch.cat([x_t, x_in], 1))
-        side = self.side(F.pixel_unshuffle(y, 2))
-        if memory is not None:
-            mask = F.avg_pool2d(memory.mask, 2)
-            fine = fine + self.enter_memory(F.pixel_unshuffle(memory.picture, _CELL_PX) * memory.mask)
-            past = [memory.features * mask, F.pixel_unshuffle(memory.difference, 2), mask]
-            side = side + self.side_memory(torch.cat(past, 1))
-        scale, shift, out = self.phase(phase)
-        fine = F.relu(fine * scale + shift)  # (B, thin, S/4, S/4)
-        return self.down(fine) + side, _Skip(fine, out)
-
-    def head(self, x: Tensor, skip: _Skip, told: Tensor) -> Tensor:
-        up = F.pixel_shuffle(self.up(x), 2)  # (B, thin, S/4, S/4)
-        x = self.fuse(torch.cat([up, cast(Tensor, skip.features)], 1)) * skip.scale
-        return self.blocks(self.film(x, told))  # (B, thin, S/4, S/4)
-
-
 class Network(nn.Module):
     """M is 7.3 M parameters with both ports, 6.8 M with one, and 9 GFLOP a step at S = 256; see PRESETS."""
 
@@ -346,7 +192,7 @@ class Network(nn.Module):
         super().__init__()
         self.config = config
         c, d = config.width, config.token_width
-        ports = {size: CoarsePort if size == config.grid * _CELL_PX else FinePort for size in config.sizes}
+        ports = {size: CoarsePort if size == config.grid * CELL_PX else FinePort for size in config.sizes}
         self.ports = nn.ModuleDict({str(size): port(config) for size, port in ports.items()})
         self.stem = nn.Sequential(*(ResidualBlock(c) for _ in range(config.stem_blocks)))
         self.trunk = Trunk(config)
@@ -419,7 +265,7 @@ class Network(nn.Module):
         embedded: ``Condition.embedded``; phase (B, 8, S/4, S/4): ``sampling_phase``.
         """
         port = cast("CoarsePort | FinePort", self.ports[str(size)])
-        grid_t, grid_in = (F.pixel_unshuffle(v.to(self.dtype), _CELL_PX) for v in (x_t, x_in))
+        grid_t, grid_in = (F.pixel_unshuffle(v.to(self.dtype), CELL_PX) for v in (x_t, x_in))
         told = self.embed(embedded.to(self.dtype))  # (B, d)
         modulation = self.modulate(told).view(-1, 6, self.config.token_width)
         entered, skip = port.stem(grid_t, grid_in, y.to(self.dtype), phase.to(self.dtype), memory)
@@ -431,7 +277,7 @@ class Network(nn.Module):
         change = port.leave(out) + port.direct(grid_in, y.to(self.dtype), told)  # (B, 48, S/4, S/4)
         if memory is not None:
             change = change + _kept_detail(memory, grid_in + change, port.gain(out))
-        return Prediction(F.pixel_shuffle(change, _CELL_PX), features)
+        return Prediction(F.pixel_shuffle(change, CELL_PX), features)
 
 
 def _kept_detail(memory: Memory, x_hat: Tensor, gain: Tensor) -> Tensor:
@@ -440,16 +286,10 @@ def _kept_detail(memory: Memory, x_hat: Tensor, gain: Tensor) -> Tensor:
     HF: what a cell's means leave, the six high Haar bands. The means never come from the past: colour
     and exposure cannot drift.
     """
-    gap = F.pixel_unshuffle(memory.picture.to(x_hat.dtype), _CELL_PX) - x_hat
-    means = _means(gap)
-    less_means = torch.eye(_CELL, device=gap.device, dtype=gap.dtype) - means.T @ means * (_CELL // 3)
+    gap = F.pixel_unshuffle(memory.picture.to(x_hat.dtype), CELL_PX) - x_hat
+    means = cell_means(gap)
+    less_means = torch.eye(CELL, device=gap.device, dtype=gap.dtype) - means.T @ means * (CELL // 3)
     return memory.mask * (1 - gain.sigmoid()) * F.conv2d(gap, less_means[:, :, None, None])
-
-
-def _means(like: Tensor) -> Tensor:
-    """(3, 48): a cell's pixels, three colours one after another, to the mean of each."""
-    eye = torch.eye(3, device=like.device, dtype=like.dtype)
-    return eye.repeat_interleave(_CELL // 3, 1) / (_CELL // 3)
 
 
 def sampling_phase(camera: Tensor, sides_px: tuple[int, int], corner_px: tuple[int, int] = (0, 0)) -> Tensor:
@@ -460,7 +300,7 @@ def sampling_phase(camera: Tensor, sides_px: tuple[int, int], corner_px: tuple[i
     it. sides_px: H and W of the crop; corner_px: where on the S x S px it begins.
     """
     rows, columns = (
-        corner + (torch.arange(side // _CELL_PX, device=camera.device) + 0.5) * _CELL_PX - 0.5
+        corner + (torch.arange(side // CELL_PX, device=camera.device) + 0.5) * CELL_PX - 0.5
         for corner, side in zip(corner_px, sides_px, strict=True)
     )
     a = 2 * math.pi * camera.float()
