@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -9,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..model.guide import Guide, Reading, start_time, template_mask, true_reading
-from ..model.network import Condition, Memory, Network, log_native
+from ..model.network import Condition, Memory, Network, Prediction, log_native
 from ..model.recurrence import Past, left_behind, recall, warp
 from ..model.sampler import start, state
 from .data import Batch
@@ -68,6 +69,36 @@ class _Clip(NamedTuple):
     where: Tensor
 
 
+class _Frame(NamedTuple):
+    """Frame ``k`` as the network sees it: x_in (B, 3, H, W) and y (B, 3, H/4, W/4) in [-1, 1].
+
+    noise: like x_in. window: corner in tokens. memory: None for a frame without a past.
+    """
+
+    k: int
+    x_in: Tensor
+    y: Tensor
+    noise: Tensor
+    window: tuple[int, int]
+    memory: Memory | None
+
+
+@dataclass(frozen=True, slots=True)
+class _View:
+    """A clip under one noise for all its frames. window: the corner, in tokens, of what it shows."""
+
+    clip: _Clip
+    noise: Tensor
+    window: tuple[int, int] = (0, 0)
+
+    def frame(self, k: int, past: Past | None) -> _Frame:
+        """past: what frame ``k - 1`` left behind."""
+        x_in, y, memory = unit(self.clip.x_in[:, k]), unit(self.clip.y[:, k]), None
+        if past is not None:
+            memory = recall(past, y, self.clip.flow[:, k - 1], self.clip.valid[:, k - 1])
+        return _Frame(k, x_in, y, self.noise, self.window, memory)
+
+
 class Lesson:
     """A batch on the device, with what the guide says of its frames and ought to say.
 
@@ -106,23 +137,21 @@ class Lesson:
         if self.cropped:
             clip, window = _window(clip, network.config.side, generator)
         draw = float(torch.rand((), generator=generator))
-        noise = torch.randn(clip.x_in[:, 0].shape, generator=generator).to(self.device)  # for all frames
-        last = self.frames - 1
-        past = None if draw < ALONE else self._rolled_out(network, clip, noise, window, range(last))
-        before, memory = None, None
-        if past is not None:
-            flow, valid = clip.flow[:, last - 1], clip.valid[:, last - 1]
-            memory = recall(past, unit(clip.y[:, last]), flow, valid)
-            fits = F.interpolate(memory.mask, scale_factor=4, mode="nearest")
-            before = Before(memory.picture, warp(unit(clip.x[:, last - 1]), flow), fits)
-        x, x_in, y = (unit(v[:, last]) for v in clip[:3])
-        x_hat, weight = self._taught(network, (x, x_in, y), noise, memory, window, end_share, generator)
-        return Visit(x_hat, x, x_in, clip.where, weight, before)
+        noise = torch.randn(clip.x_in[:, 0].shape, generator=generator).to(self.device)
+        view, last = _View(clip, noise, window), self.frames - 1
+        past = None if draw < ALONE else self._rolled_out(network, view, range(last))
+        frame, x, before = view.frame(last, past), unit(clip.x[:, last]), None
+        if frame.memory is not None:
+            fits = F.interpolate(frame.memory.mask, scale_factor=4, mode="nearest")
+            moved = warp(unit(clip.x[:, last - 1]), clip.flow[:, last - 1])
+            before = Before(frame.memory.picture, moved, fits)
+        x_hat, weight = self._taught(network, frame, x, end_share, generator)
+        return Visit(x_hat, x, frame.x_in, clip.where, weight, before)
 
     def deployed(self, network: Network, noise: Tensor, *, recurrent: bool) -> Tensor:
         """The output for the last frame (B, 3, S, S), one step a frame; recurrent: after those before it."""
         frames = range(self.frames) if recurrent else range(self.frames - 1, self.frames)
-        past = self._rolled_out(network, self._clip, noise, (0, 0), frames)
+        past = self._rolled_out(network, _View(self._clip, noise), frames)
         assert past is not None, "at least one frame"
         return past.picture
 
@@ -130,58 +159,38 @@ class Lesson:
         """x and x_in (B, 3, S, S) in [-1, 1] of it."""
         return unit(self._clip.x[:, -1]), unit(self._clip.x_in[:, -1])
 
-    def _rolled_out(
-        self, network: Network, clip: _Clip, noise: Tensor, window: tuple[int, int], frames: range
-    ) -> Past | None:
+    def _rolled_out(self, network: Network, view: _View, frames: range) -> Past | None:
         """What ``frames``, one after another, leave behind; None if there are none."""
         past: Past | None = None
         with torch.no_grad():
             for k in frames:
-                x_in, y, memory = unit(clip.x_in[:, k]), unit(clip.y[:, k]), None
-                if past is not None:
-                    memory = recall(past, y, clip.flow[:, k - 1], clip.valid[:, k - 1])
-                past = self._deployed(network, k, x_in, y, noise, memory, window)
+                past = self._deployed(network, view.frame(k, past))
         return past
 
-    def _deployed(
-        self,
-        network: Network,
-        k: int,
-        x_in: Tensor,
-        y: Tensor,
-        noise: Tensor,
-        memory: Memory | None,
-        window: tuple[int, int],
-    ) -> Past:
-        """What frame ``k`` leaves behind: one step from the guide's own t0."""
-        t0 = self.found[k].t0
-        told = Condition(t0, t0, self.found[k].condition(), self._camera[:, k], torch.ones_like(t0))
-        with torch.autocast(self.device.type, torch.bfloat16):
-            predicted = network(start(x_in, t0, noise), x_in, y, told, memory, size=self.size, window=window)
-        return left_behind(x_in + predicted.residual, y, predicted.features.float())
+    def _deployed(self, network: Network, frame: _Frame) -> Past:
+        """What it leaves behind: one step from the guide's own t0."""
+        t0 = self.found[frame.k].t0
+        predicted = self._predicted(network, frame, start(frame.x_in, t0, frame.noise), t0, t0)
+        return left_behind(frame.x_in + predicted.residual, frame.y, predicted.features.float())
 
     def _taught(
-        self,
-        network: Network,
-        pictures: tuple[Tensor, Tensor, Tensor],
-        noise: Tensor,
-        memory: Memory | None,
-        window: tuple[int, int],
-        end_share: float,
-        generator: torch.Generator,
+        self, network: Network, frame: _Frame, x: Tensor, end_share: float, generator: torch.Generator
     ) -> tuple[Tensor, Tensor]:
-        """x_hat of the last frame (B, 3, H, W), and what each face counts (B,)."""
-        x, x_in, y = pictures
-        b, true, found = len(x), self.true[-1], self.found[-1]
-        t0 = _draw_t0(true.t0, found.t0, generator)
+        """x_hat of a frame whose truth is ``x`` (B, 3, H, W), and what each face counts (B,)."""
+        b, true = len(x), self.true[frame.k]
+        t0 = _draw_t0(true.t0, self.found[frame.k].t0, generator)
         inside = _uniform(b, generator, self.device) >= end_share
         tau = torch.where(inside, _uniform(b, generator, self.device), torch.ones(b, device=self.device))
-        x_t, t = state(x, start(x_in, t0, noise), tau), tau * t0
+        x_t, t = state(x, start(frame.x_in, t0, frame.noise), tau), tau * t0
         weight = torch.where(inside, trajectory_weight(t), torch.ones_like(t)) * decibel_weight(true.sigma)
-        told = Condition(t, t0, found.condition(), self._camera[:, -1], torch.ones_like(t))
+        return frame.x_in + self._predicted(network, frame, x_t, t, t0).residual.float(), weight
+
+    def _predicted(self, network: Network, frame: _Frame, x_t: Tensor, t: Tensor, t0: Tensor) -> Prediction:
+        """At ``x_t``, where ``t`` is on the trajectory from ``t0``; told what the guide found."""
+        k = frame.k
+        told = Condition(t, t0, self.found[k].condition(), self._camera[:, k], torch.ones_like(t))
         with torch.autocast(self.device.type, torch.bfloat16):
-            predicted = network(x_t, x_in, y, told, memory, size=self.size, window=window)
-        return x_in + predicted.residual.float(), weight
+            return network(x_t, frame.x_in, frame.y, told, frame.memory, size=self.size, window=frame.window)
 
     def _by_frame(self, reading: Reading) -> list[Reading]:
         parts = [value.detach().unflatten(0, (-1, self.frames)) for value in reading]
