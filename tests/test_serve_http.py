@@ -15,6 +15,18 @@ pytestmark = pytest.mark.usefixtures("call_address")
 
 TOKEN, VIEW_TOKEN = "publish-0123456789abcdef", "view-0123456789abcdef"
 AS_SDP = {"Content-Type": SDP}
+PAGE = (
+    "/",
+    "/base.css",
+    "/page.css",
+    "/page.js",
+    "/call.js",
+    "/figures.js",
+    "/ask.js",
+    "/rungs.js",
+    "/theme.js",
+    "/token.js",
+)
 
 
 def bearer(token: str) -> dict[str, str]:
@@ -211,7 +223,7 @@ async def test_every_answer_is_sealed() -> None:
 async def test_the_page_needs_nothing_from_elsewhere() -> None:
     async with serving() as site:
         found = set()
-        for path in ("/", "/page.css", "/page.js", "/call.js", "/figures.js", "/icon.svg"):
+        for path in PAGE:
             status, headers, text = await site.answer("GET", path)
             assert status == 200 and headers["Cache-Control"] == "no-cache"
             assert not re.search(

@@ -22,6 +22,7 @@ DATA = (
     "streamsr/data/*",
     "streamsr/model/packaged/*",
     "streamsr/serve/page/*",
+    "streamsr/web/page/*",
     "kernels/**/*.cu",
     "bench/*.csv",
     "streamsr/py.typed",

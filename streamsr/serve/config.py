@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import ipaddress
-import ssl
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 
 from ..errors import ConfigError
+from ..web import Listen
 
 __all__ = ["IceServer", "Limits", "ServeConfig"]
 
-TOKEN_CHARACTERS = 16  # fewest: about 80 random bits as base32
 _SERVER = r"[^\s<>\"?,;]+"
 _URL_OF_ICE = rf"^(stun:{_SERVER}|turn:{_SERVER}(\?transport=(udp|tcp))?|turns:{_SERVER}(\?transport=tcp)?)$"
 
@@ -70,26 +68,16 @@ class Limits(_Model):
     body_s: Annotated[float, Field(ge=0.1)] = 10.0
 
 
-class ServeConfig(_Model):
+class ServeConfig(Listen):
     """All of ``streamsr serve``. Wrong combinations raise ConfigError in ``of`` and ``load``.
 
-    token: publishes, watches and controls; view_token: watches only. hosts: names under which clients
-    reach the server (IP addresses and localhost always do). origins: of foreign pages that may call it.
-    udp_ports: first and last port for media. ice_addresses: the addresses of this machine that media may
-    use; none: all of them. budget_ms: age that a frame is to stay below, if need be by leaving faces as
-    they are. insecure: allow an address that is not loopback without
-    token or TLS.
+    token: publishes, watches and controls. udp_ports: first and last port for media. ice_addresses: the
+    addresses of this machine that media may use; none: all of them. budget_ms: age that a frame is to
+    stay below, if need be by leaving faces as they are.
     """
 
-    host: str = "127.0.0.1"
-    port: Annotated[int, Field(ge=0, le=65535)] = 8080
-    token: SecretStr | None = None
-    view_token: SecretStr | None = None
-    tls_certificate: Path | None = None
-    tls_key: Path | None = None
-    insecure: bool = False
-    hosts: tuple[str, ...] = ()
-    origins: tuple[str, ...] = ()
+    options: ClassVar[tuple[str, str, str]] = ("--token", "--tls-cert and --tls-key", "--insecure")
+
     ice_servers: tuple[IceServer, ...] = ()
     ice_addresses: tuple[str, ...] = ()
     udp_ports: tuple[Annotated[int, Field(ge=1024, le=65535)], Annotated[int, Field(le=65535)]] | None = None
@@ -126,56 +114,10 @@ class ServeConfig(_Model):
             raise ConfigError(f"{where}: {message}" if where else message) from None
 
     @model_validator(mode="after")
-    def _is_safe(self) -> ServeConfig:
-        for name, secret in (("token", self.token), ("view_token", self.view_token)):
-            if secret is not None and len(secret.get_secret_value()) < TOKEN_CHARACTERS:
-                raise ValueError(f"{name} must have at least {TOKEN_CHARACTERS} characters")
-            if secret is not None and not _is_one_word(secret.get_secret_value()):
-                raise ValueError(f"{name} must be printable ASCII without spaces")
-        if self.view_token is not None and self.token is None:
-            raise ValueError("view_token without token: anybody could publish")
-        if (self.tls_certificate is None) != (self.tls_key is None):
-            raise ValueError("tls_certificate and tls_key go together")
+    def _media_is_possible(self) -> ServeConfig:
         if self.udp_ports is not None and self.udp_ports[0] > self.udp_ports[1]:
             raise ValueError(f"udp_ports must rise, got {self.udp_ports[0]}-{self.udp_ports[1]}")
         for kind in ("stun", "turn"):  # aiortc asks only the first of each
             if sum(server.url.startswith(kind) for server in self.ice_servers) > 1:
                 raise ValueError("ice_servers takes at most one STUN and one TURN server")
-        missing = [
-            flag
-            for flag, value in (("--token", self.token), ("--tls-cert and --tls-key", self.tls_certificate))
-            if value is None
-        ]
-        if missing and not self.insecure and not self.loopback:
-            raise ValueError(
-                f"{self.host} is open to others: give {' and '.join(missing)}, or --insecure if you mean it"
-            )
         return self
-
-    @property
-    def loopback(self) -> bool:
-        """Only this machine can reach the server."""
-        if self.host == "localhost":
-            return True
-        try:
-            return ipaddress.ip_address(self.host).is_loopback
-        except ValueError:
-            return False
-
-    def tls(self) -> ssl.SSLContext | None:
-        """Raises ConfigError for files that are no certificate and its key."""
-        if self.tls_certificate is None or self.tls_key is None:
-            return None
-        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-        context.minimum_version = ssl.TLSVersion.TLSv1_2
-        try:
-            context.load_cert_chain(self.tls_certificate, self.tls_key)
-        except (OSError, ssl.SSLError) as error:
-            raise ConfigError(
-                f"cannot use {self.tls_certificate} and {self.tls_key}: {error.strerror or error}"
-            ) from error
-        return context
-
-
-def _is_one_word(text: str) -> bool:
-    return text.isascii() and text.isprintable() and " " not in text

@@ -3,37 +3,33 @@
 from __future__ import annotations
 
 import asyncio
-import json
-from collections.abc import Awaitable, Callable
-from importlib import resources
 from typing import Annotated, Literal
 
 from aiohttp import web
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from .access import CORS_METHODS, Access, Right
+from ..web import CORS_METHODS, Access, Handler, Refusal, Right, add_page
 from .config import IceServer, ServeConfig
 from .offer import read_fragment
-from .refusal import Refusal
 from .session import Role
 from .streams import Streams
 
-__all__ = ["application"]
+__all__ = ["POLICY", "application"]
 
 SDP = "application/sdp"
 FRAGMENT = "application/trickle-ice-sdpfrag"
 NAME = r"[A-Za-z0-9][A-Za-z0-9_.~-]{0,63}"
-PAGE = {
-    "/": ("index.html", "text/html"),
-    "/icon.svg": ("icon.svg", "image/svg+xml"),
-    "/page.css": ("page.css", "text/css"),
-    "/page.js": ("page.js", "text/javascript"),
-    "/call.js": ("call.js", "text/javascript"),
-    "/figures.js": ("figures.js", "text/javascript"),
-}
+PAGE = ("index.html", "page.css", "page.js", "call.js", "figures.js")
 RIGHT: dict[Role, Right] = {"whip": "publish", "whep": "view"}
 
-_Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+# beyond what every page may: the camera, and pictures that the page itself plays
+POLICY = {
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; media-src 'self' blob:; "
+        "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    ),
+    "Permissions-Policy": "camera=(self), microphone=(self), fullscreen=(self), geolocation=()",
+}
 
 
 class Controls(BaseModel):
@@ -46,12 +42,10 @@ class Controls(BaseModel):
     enabled: bool | None = None
 
 
-def application(config: ServeConfig, streams: Streams, crowded: Callable[[], bool]) -> web.Application:
-    """All routes, behind the rules of ``config``. crowded: there are more connections than it allows."""
-    access = Access(config)
+def application(config: ServeConfig, streams: Streams, access: Access) -> web.Application:
+    """All routes."""
     routes = _Routes(config, streams, access)
-    app = web.Application(middlewares=[_guard(access, crowded)], client_max_size=config.limits.sdp_bytes + 1)
-    app.on_response_prepare.append(access.seal)
+    app = web.Application(client_max_size=config.limits.sdp_bytes + 1)
     roles: tuple[Role, ...] = ("whip", "whep")
     for role in roles:
         app.router.add_post(f"/{role}/{{name:{NAME}}}", routes.offered(role))
@@ -65,8 +59,7 @@ def application(config: ServeConfig, streams: Streams, crowded: Callable[[], boo
     app.router.add_patch(f"/controls/{{name:{NAME}}}", routes.control)
     app.router.add_options(f"/controls/{{name:{NAME}}}", routes.options("whip", None, None))
     app.router.add_get("/health", routes.health)
-    for path, (name, kind) in PAGE.items():
-        app.router.add_get(path, _file(name, kind))
+    add_page(app, __package__, *PAGE)
     return app
 
 
@@ -75,7 +68,7 @@ class _Routes:
         self._config, self._streams, self._access = config, streams, access
         self._ice_links = tuple(_link(server) for server in config.ice_servers)
 
-    def offered(self, role: Role) -> _Handler:
+    def offered(self, role: Role) -> Handler:
         async def answer(request: web.Request) -> web.Response:
             self._access.check_token(request, RIGHT[role])
             _check_accepts(request, SDP)
@@ -91,7 +84,7 @@ class _Routes:
 
         return answer
 
-    def trickled(self, role: Role) -> _Handler:
+    def trickled(self, role: Role) -> Handler:
         async def answer(request: web.Request) -> web.Response:
             self._access.check_token(request, RIGHT[role])
             session = self._streams.session(role, request.match_info["name"], request.match_info["session"])
@@ -105,7 +98,7 @@ class _Routes:
 
         return answer
 
-    def deleted(self, role: Role) -> _Handler:
+    def deleted(self, role: Role) -> Handler:
         async def answer(request: web.Request) -> web.Response:
             self._access.check_token(request, RIGHT[role])
             session = self._streams.session(role, request.match_info["name"], request.match_info["session"])
@@ -114,7 +107,7 @@ class _Routes:
 
         return answer
 
-    def options(self, role: Role, method: str | None, accepts: str | None) -> _Handler:
+    def options(self, role: Role, method: str | None, accepts: str | None) -> Handler:
         async def answer(request: web.Request) -> web.Response:
             response = web.Response(status=204)
             if method is not None and accepts is not None:
@@ -197,38 +190,3 @@ def _check_accepts(request: web.Request, kind: str) -> None:
     ranges = {part.partition(";")[0].strip().lower() for part in accepts.split(",")}
     if not ranges & {kind, kind.partition("/")[0] + "/*", "*/*"}:
         raise Refusal(406, f"the answer is {kind}")
-
-
-def _file(name: str, kind: str) -> _Handler:
-    body = resources.files(__package__).joinpath("page", name).read_bytes()
-
-    async def answer(request: web.Request) -> web.Response:
-        return web.Response(
-            body=body, content_type=kind, charset="utf-8", headers={"Cache-Control": "no-cache"}
-        )
-
-    return answer
-
-
-def _guard(access: Access, crowded: Callable[[], bool]) -> Callable[..., Awaitable[web.StreamResponse]]:
-    @web.middleware
-    async def guard(request: web.Request, handler: _Handler) -> web.StreamResponse:
-        try:
-            if crowded():
-                raise Refusal(503, "too many connections", {"Retry-After": "5", "Connection": "close"})
-            access.check_host(request)
-            access.check_origin(request)
-            return await handler(request)
-        except Refusal as refusal:
-            return _problem(refusal.status, refusal.detail, refusal.headers)
-        except web.HTTPException as error:  # of the router: 404, 405; of a body too large: 413
-            kept = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else {}
-            return _problem(error.status, error.reason, kept)
-
-    return guard
-
-
-def _problem(status: int, detail: str, headers: dict[str, str]) -> web.Response:
-    """RFC 9457."""
-    body = json.dumps({"status": status, "detail": detail}) + "\n"
-    return web.Response(status=status, text=body, content_type="application/problem+json", headers=headers)

@@ -10,8 +10,8 @@ from typing import Literal
 from aiortc import RTCIceCandidate
 from aiortc.sdp import DIRECTIONS, MediaDescription, SessionDescription, candidate_from_sdp
 
+from ..web import Refusal
 from .config import Limits
-from .refusal import Refusal
 
 __all__ = ["Fragment", "Offer", "read_fragment", "read_offer"]
 

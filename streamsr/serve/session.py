@@ -17,9 +17,9 @@ from aiortc import (
 from aiortc.exceptions import InvalidAccessError, InvalidStateError, OperationError
 
 from ..rtc import drop_empty_datagrams
+from ..web import Refusal
 from .config import Limits, ServeConfig
 from .offer import Fragment, Offer
-from .refusal import Refusal
 
 __all__ = ["Role", "Session", "ice_servers"]
 

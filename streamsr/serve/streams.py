@@ -12,9 +12,9 @@ from ..clock import MONOTONIC, NS_PER_S, Clock
 from ..loop import settle
 from ..rtc import with_start_bitrate
 from ..stages import Enhancer
+from ..web import Refusal
 from .config import ServeConfig
 from .offer import Offer, read_offer
-from .refusal import Refusal
 from .session import Role, Session
 from .stream import Stream
 
@@ -140,7 +140,7 @@ class Streams:
     async def _run_viewer(self, stream: Stream, session: Session) -> None:
         try:
             await session.run()
-        except Exception:
+        except Exception:  # nor one in a viewer the stream or its other viewers
             _log.exception("a viewer of %s failed", stream.name)
         finally:
             stream.viewers.discard(session)

@@ -1,31 +1,8 @@
 // WHIP (RFC 9725) and WHEP: one POST each; candidates are gathered before it.
 
+import { ask } from "./ask.js";
+
 const GATHER_MS = 1500;
-
-/** An answer of the server that is not what was asked for. status: of HTTP, 0 without an answer. */
-export class Refused extends Error {
-  constructor(status, detail, retryAfterS) {
-    super(detail);
-    this.status = status;
-    this.retryAfterS = retryAfterS;
-  }
-}
-
-/** fetch with the token; throws Refused with the server's own reason. */
-export async function ask(path, token, options = {}) {
-  const headers = { ...options.headers };
-  if (token) headers.Authorization = `Bearer ${token}`;
-  let response;
-  try {
-    response = await fetch(path, { ...options, headers, cache: "no-store" });
-  } catch {
-    throw new Refused(0, "the server does not answer");
-  }
-  if (response.ok) return response;
-  const problem = await response.json().catch(() => ({}));
-  const retryAfterS = Number(response.headers.get("Retry-After")) || undefined;
-  throw new Refused(response.status, problem.detail ?? response.statusText, retryAfterS);
-}
 
 /** The STUN and TURN servers that the endpoint names in its Link headers. */
 export async function iceServers(path, token) {

@@ -1,7 +1,11 @@
 // The page: a camera before and after, its controls, and what the server says of it.
 
-import { Call, Refused, ask, counted, iceServers } from "./call.js";
-import { drawPlot, drawRungs } from "./figures.js";
+import { Refused, ask } from "./ask.js";
+import { Call, counted, iceServers } from "./call.js";
+import { drawPlot } from "./figures.js";
+import { drawRungs } from "./rungs.js";
+import "./theme.js";
+import { askToken, knownToken } from "./token.js";
 
 const POLL_MS = 1000;
 const STALL_MS = 5000; // without a new picture
@@ -12,7 +16,7 @@ const $ = (id) => document.getElementById(id);
 const asked = new URLSearchParams(location.search);
 const watched = asked.get("watch");
 const name = watched ?? asked.get("stream") ?? `call-${crypto.getRandomValues(new Uint32Array(1))[0].toString(36)}`;
-const memory = { token: new URLSearchParams(location.hash.slice(1)).get("token") ?? sessionStorage.getItem("token") };
+const memory = { token: knownToken() };
 
 let camera = null; // the MediaStream of getUserMedia
 let calls = []; // those that are open now
@@ -96,9 +100,8 @@ async function openCamera() {
 async function fail(error) {
   if (error instanceof Refused && error.status === 401) {
     disconnect();
-    memory.token = await askToken(memory.token ? "That token was wrong." : "This server asks for a token.");
+    memory.token = await askToken(memory.token !== null);
     if (memory.token === null) return stop();
-    sessionStorage.setItem("token", memory.token);
     return connect();
   }
   const passing = error instanceof Refused && [0, 404, 409, 429, 503].includes(error.status);
@@ -254,15 +257,6 @@ $("camera").addEventListener("change", () => wanted && connect());
 $("begin").addEventListener("click", start);
 $("toggle").addEventListener("click", () => (wanted ? stop() : start()));
 
-$("theme").addEventListener("click", () => {
-  const root = document.documentElement;
-  const dark = root.dataset.theme ? root.dataset.theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
-  root.dataset.theme = dark ? "light" : "dark";
-  localStorage.setItem("theme", root.dataset.theme);
-});
-
-$("cancel").addEventListener("click", () => $("ask").close("cancel"));
-
 addEventListener("pagehide", () => wanted && disconnect());
 addEventListener("pageshow", (event) => event.persisted && wanted && connect());
 addEventListener("online", () => wanted && attempt && connect());
@@ -278,16 +272,6 @@ async function listCameras() {
   $("camera").value = devices.some((one) => one.deviceId === chosen) ? chosen : "";
 }
 
-function askToken(why) {
-  $("ask-why").textContent = why;
-  $("token").value = "";
-  $("ask").returnValue = "cancel";
-  $("ask").showModal();
-  return new Promise((resolve) => {
-    $("ask").addEventListener("close", () => resolve(($("ask").returnValue === "ok" && $("token").value.trim()) || null), { once: true });
-  });
-}
-
 function say(state, text) {
   if ($("status").textContent !== text) $("status").textContent = text;
   $("status").dataset.state = state;
@@ -301,7 +285,6 @@ function show() {
 const sentence = (text) => text.charAt(0).toUpperCase() + text.slice(1);
 
 function prepare() {
-  if (localStorage.getItem("theme")) document.documentElement.dataset.theme = localStorage.getItem("theme");
   $("stage").dataset.mirror = String(!watched);
   const link = new URL(`?watch=${encodeURIComponent(name)}`, location.origin);
   $("share").hidden = watched !== null;
@@ -318,7 +301,6 @@ function prepare() {
     say("bad", "A browser gives a page its camera over https or on localhost only");
     $("begin").disabled = $("toggle").disabled = true;
   }
-  if (location.hash) history.replaceState(null, "", location.pathname + location.search);
   drawPlot($("plot"), [], null, performance.now());
 }
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 
 import hmac
 import ipaddress
+from collections.abc import Mapping
 from typing import Literal
 
 from aiohttp import web
 from pydantic import SecretStr
 from yarl import URL
 
-from .config import ServeConfig
+from .listen import Listen
 from .refusal import Refusal
 
 __all__ = ["CORS_METHODS", "Access", "Right"]
@@ -21,12 +22,12 @@ Right = Literal["publish", "view"]
 CORS_METHODS = "DELETE, GET, OPTIONS, PATCH, POST"
 _POLICY = {
     "Content-Security-Policy": (
-        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; media-src 'self' blob:; "
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
         "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
     ),
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
-    "Permissions-Policy": "camera=(self), microphone=(self), fullscreen=(self), geolocation=()",
+    "Permissions-Policy": "camera=(), microphone=(), geolocation=()",
     "Referrer-Policy": "no-referrer",
     "Server": "streamsr",
     "X-Content-Type-Options": "nosniff",
@@ -35,9 +36,10 @@ _POLICY = {
 
 
 class Access:
-    """The rules of one configuration."""
+    """The rules of one configuration. policy: headers of answers in place of the usual, stricter ones."""
 
-    def __init__(self, config: ServeConfig) -> None:
+    def __init__(self, config: Listen, policy: Mapping[str, str] | None = None) -> None:
+        self._policy = {**_POLICY, **(policy or {})}
         self._hosts = {host.lower() for host in config.hosts} | {"localhost"}
         self._origins = {origin.rstrip("/").lower() for origin in config.origins}
         self._rights: list[tuple[bytes, frozenset[Right]]] = []
@@ -93,7 +95,7 @@ class Access:
     async def seal(self, request: web.Request, response: web.StreamResponse) -> None:
         """Add the headers that every answer has."""
         headers = response.headers
-        headers.update(_POLICY)
+        headers.update(self._policy)
         headers.setdefault("Cache-Control", "no-store")
         origin = request.headers.get("Origin")
         if origin is not None and self.is_foreign(origin):
