@@ -9,7 +9,7 @@
 #       <- io          where frames come from and go to            (av)
 #       <- face        tracking, alignment, mask, composite        (numpy, mediapipe)
 #       <- kernels <- model    the network, its guide and weights  (torch)
-#   face, model <- aligner, memory <- enhancer    Frame -> faces -> model -> composite
+#   face, model <- aligner, memory <- session <- enhancer    Frame -> faces -> model -> composite
 #   io, channel, stats <- pipeline    source -> enhancer -> sink
 #   pipeline <- rtc    tracks inside a WebRTC call          (av, aiortc)
 #       <- serve       WHIP, WHEP and the page                     (aiohttp)
@@ -23,12 +23,13 @@ from typing import TYPE_CHECKING, Any
 from .version import __version__
 
 if TYPE_CHECKING:
-    from .enhancer import Enhancer, Session
+    from .enhancer import Enhancer
     from .errors import StreamSRError
     from .frame import Frame
     from .pipeline import Pipeline
     from .report import Certificate, FaceReport, FrameReport
     from .rtc import EnhancedTrack
+    from .session import Session
 
 __all__ = [
     "Certificate",
@@ -51,7 +52,7 @@ _HOME = {
     "Frame": "frame",
     "FrameReport": "report",
     "Pipeline": "pipeline",
-    "Session": "enhancer",
+    "Session": "session",
     "StreamSRError": "errors",
 }  # public name -> the module it lives in
 

@@ -54,6 +54,11 @@ class Ladder:
         each = ms / max(1, faces)
         self._guide_ms[size] = _smoothed(self._guide_ms.get(size, each), each)
 
+    @property
+    def rest_ms(self) -> float:
+        """What a frame is believed to take after the network."""
+        return self._rest_ms
+
     def learn_rest(self, ms: float) -> None:
         """What the frame took after the network: pasting and the certificate."""
         self._rest_ms += (1 - _SMOOTHING if self._rest_ms else 1.0) * (ms - self._rest_ms)
@@ -61,7 +66,7 @@ class Ladder:
     def affords_guide(self, faces_by_size: dict[int, int], left_ms: float) -> bool:
         """Whether the guide may read all faces and one step is still within ``left_ms``."""
         guide_ms = sum(count * self._guide_ms.get(size, 0.0) for size, count in faces_by_size.items())
-        return guide_ms + self._one_ms(faces_by_size) * _HEADROOM + self._rest_ms <= left_ms
+        return guide_ms + self.one_ms(faces_by_size) * _HEADROOM + self._rest_ms <= left_ms
 
     def choose(self, faces_by_size: dict[int, int], steps: int, left_ms: float | None) -> Rung:
         """For a frame with ``left_ms`` to its deadline; None: it has none.
@@ -73,7 +78,7 @@ class Ladder:
         if left_ms <= 0:  # late whatever is done; says nothing about the network's cost
             self._fitting = 0
             return Rung.ORIGINAL
-        one_ms = self._one_ms(faces_by_size)
+        one_ms = self.one_ms(faces_by_size)
         needed_ms = {Rung.STEPS: one_ms * steps + self._rest_ms, Rung.ONE_STEP: one_ms + self._rest_ms}
         highest = next((rung for rung, ms in needed_ms.items() if ms <= left_ms), Rung.CACHE)
         if highest.value > self._rung.value:
@@ -100,7 +105,7 @@ class Ladder:
         if self._fitting >= self._patience:
             self._rung, self._fitting = above, 0
 
-    def _one_ms(self, faces_by_size: dict[int, int]) -> float:
+    def one_ms(self, faces_by_size: dict[int, int]) -> float:
         """What one evaluation of each face is believed to take."""
         return sum(
             count * self._cost_ms.get(size, 0.0) * self._faded.get(size, 1.0)

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from .model.restorer import GuideReading, Trace
+from .model.reading import GuideReading, Trace
 
 __all__ = ["FaceMemory"]
 
@@ -39,6 +39,11 @@ class FaceMemory:
         self._reading: GuideReading | None = None
         self._bypass = False
         self._frames = self._read_frame = 0
+
+    @property
+    def known(self) -> bool:
+        """Whether there is a ``reading``."""
+        return self._reading is not None
 
     @property
     def reading(self) -> GuideReading:

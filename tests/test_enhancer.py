@@ -110,7 +110,7 @@ def test_a_face_the_guide_calls_sharp_comes_back_bit_for_bit(
     restorer = enhancer._restorer
     ask = restorer.guide
 
-    def all_there(crops: list[Crop]) -> list[GuideReading]:
+    def all_there(crops: list[Crop], deadline_ns: int | None = None) -> list[GuideReading]:
         return [replace(r, log_bands=np.full(7, np.log(1e-3), np.float32)) for r in ask(crops)]
 
     monkeypatch.setattr(restorer, "guide", all_there)

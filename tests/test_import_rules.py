@@ -31,7 +31,7 @@ LAYERS = [
     {"enhancer"},
     {"pipeline"},
     {"rtc", "web"},
-    {"serve"},
+    {"serve", "watch"},
     {"train"},
     {"bench", "doctor", "side_by_side"},
     {"console", "demo"},
@@ -45,6 +45,7 @@ LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 NEVER = {
     "io": {"torch"},
     "pipeline": {"torch"},
+    "session": {"torch", "openvino"},
     "rtc": {"torch"},
     "serve": {"torch"},
     "web": {"torch", "av", "aiortc", "mediapipe"},

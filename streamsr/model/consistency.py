@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-from torch import Tensor
+if TYPE_CHECKING:
+    from torch import Tensor
 
 __all__ = ["gamma"]
 
@@ -14,7 +15,7 @@ OWN_ERROR = 0.15  # of [-1, 1]: s_p, the part of the estimate's error that is no
 CODED = 0.2  # what is left of the trust in a picture that has been coded
 QUANTISER, SOFTNESS = 27.0, 0.8  # where between them lies half of it, on H.264's scale of QP
 
-Number = TypeVar("Number", float, Tensor)
+Number = TypeVar("Number", float, "Tensor")
 
 
 def gamma(sigma_y: Number, quantiser: Number) -> Number:

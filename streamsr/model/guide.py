@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from .coding import STATISTICS
 from .network import GUIDE_OUTPUTS
 from .ports import zero
+from .reading import BAND_SHARE, KAPPA
 
 __all__ = [
     "BAND_SHARE",
@@ -32,10 +33,7 @@ __all__ = [
     "true_reading",
 ]
 
-KAPPA = 0.25  # noise scale of the process
 LOG_FLOOR = math.log(1e-3)  # an rms below a tenth of a grey level is as good as none
-# n_b / n of the seven bands of a two-level orthonormal Haar transform: level 1 LH HL HH, level 2 LH HL HH LL
-BAND_SHARE = (0.25, 0.25, 0.25, 0.0625, 0.0625, 0.0625, 0.0625)
 _LOG_MEAN, _LOG_SCALE = -4.0, 1.5  # of log sigma over faces; keeps the guide's outputs near unit size
 _QP_MEAN, QP_SCALE = 31.0, 4.0
 UNCODED_QP = 14.0  # that of a picture which never met a codec: its rounding does not show

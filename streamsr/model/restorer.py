@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -19,57 +18,12 @@ from .crop import Crop
 from .engine import Engine, Precision, TorchEngine
 from .guide import Reading, start_time
 from .network import Condition, Memory, log_native
+from .reading import GuideReading, Trace
 from .recurrence import RESCALING, Past, left_behind
 from .sampler import sample, start
 from .weights import level_of, load_weights
 
 __all__ = ["GuideReading", "Restorer", "Trace", "choose_device"]
-
-
-@dataclass(frozen=True, slots=True)
-class GuideReading:
-    """What the guide says of one crop; see model.guide.Reading. Units of [-1, 1] pictures.
-
-    present_energy: energy a pixel of x_in's own six high bands, to weigh what is missing against.
-    """
-
-    log_bands: np.ndarray
-    log_sigma_y: float
-    quantiser: float
-    present_energy: float
-
-    @property
-    def t0(self) -> float:
-        return float(self._reading().t0[0])
-
-    @property
-    def sigma_y(self) -> float:
-        return float(np.exp(self.log_sigma_y))
-
-    @property
-    def missing_share(self) -> float:
-        """Missing high-band energy over what is there: small for a face that needs no restoring."""
-        return float(self._reading().high_band_energy[0]) / max(self.present_energy, 1e-12)
-
-    def _reading(self) -> Reading:
-        return Reading(
-            torch.from_numpy(self.log_bands)[None].float(),
-            torch.tensor([self.log_sigma_y], dtype=torch.float32),
-            torch.tensor([self.quantiser], dtype=torch.float32),
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class Trace:
-    """A restored crop, and what the next frame of its face may make of it.
-
-    residual: x_hat - x_in, (S, S, 3) float32 in 1/255 units; the sum with crop.x_in may leave [0, 255]:
-    whoever rounds it clips it. past: for the network; None with weights that know none.
-    """
-
-    crop: Crop
-    residual: np.ndarray
-    past: Past | None = None
 
 
 def choose_device(device: str) -> torch.device:
@@ -89,6 +43,8 @@ class Restorer:
     threads: of the CPU that the engine may use, by default all. Torch is left with small change on that
     thread, and is told to use no others: a team of its own would fight the engine's for the cores.
     """
+
+    waited_ms = 0.0  # not known apart from the work: see session.FaceRestorer
 
     def __init__(
         self,
@@ -154,6 +110,10 @@ class Restorer:
         return self._engine.device
 
     @property
+    def device_type(self) -> str:
+        return self.device.type
+
+    @property
     def precision(self) -> Precision:
         return self._engine.precision
 
@@ -170,8 +130,8 @@ class Restorer:
             first = self.restore([crop], readings, fidelity=fidelity)
             self.restore([crop], readings, first, fidelity=fidelity)
 
-    def guide(self, crops: Sequence[Crop]) -> list[GuideReading]:
-        """Ask the guide about crops of one size."""
+    def guide(self, crops: Sequence[Crop], deadline_ns: int | None = None) -> list[GuideReading]:
+        """Ask the guide about crops of one size. deadline_ns: of no effect, all is done in turn."""
         return self._thread.submit(self._guided, crops).result()
 
     def _guided(self, crops: Sequence[Crop]) -> list[GuideReading]:
@@ -191,6 +151,7 @@ class Restorer:
         steps: int = 1,
         seed: int = 0,
         fidelity: float = 1.0,
+        deadline_ns: int | None = None,
     ) -> list[Trace]:
         """Crops of one size, restored.
 
@@ -198,7 +159,7 @@ class Restorer:
         effect on weights that know no past. steps: network evaluations, uniform in t from each crop's t0.
         fidelity: 0 to 1, of which the nearest level is taken if the weights have levels. seed: of the noise,
         which stays fixed in face coordinates. Equal input gives equal output; a batch gives what its crops
-        give alone. Raises ModelError.
+        give alone. deadline_ns: as for ``guide``. Raises ModelError.
         """
         if steps < 1:
             raise ModelError(f"steps must be at least 1, got {steps}")
@@ -251,7 +212,7 @@ class Restorer:
         """What is left of each face's last frame, where it is now."""
         pasts: list[tuple[Past, Motion] | None] = []
         for crop, trace in zip(crops, traces, strict=True):
-            past = None if trace is None else trace.past
+            past: Past | None = None if trace is None else trace.past
             if trace is None or past is None:
                 pasts.append(None)
             else:

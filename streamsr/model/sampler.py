@@ -12,7 +12,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from .guide import KAPPA
+from .reading import KAPPA, step_count
 
 __all__ = ["euler_step", "sample", "start", "state", "step_count"]
 
@@ -32,11 +32,6 @@ def euler_step(x_t: Tensor, x_hat: Tensor, t: Tensor, t_next: Tensor) -> Tensor:
     """x_t' = x_hat + (t' / t)(x_t - x_hat); t' = 0 gives x_hat."""
     ratio = torch.where(t > 0, t_next / t.clamp_min(1e-12), torch.zeros_like(t))
     return x_hat + ratio.view(-1, 1, 1, 1) * (x_t - x_hat)
-
-
-def step_count(t0: float, most: int = 4) -> int:
-    """N = clip(ceil(t0 / 0.1), 1, most): the further a face is from clean, the more steps."""
-    return max(1, min(most, int(-(-t0 // 0.1))))
 
 
 def sample(

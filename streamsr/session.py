@@ -1,0 +1,369 @@
+"""One stream through the model: what is asked of it for each face of a frame, and what comes of that."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Literal, Protocol
+
+import numpy as np
+
+from .aligner import AlignedFace, Aligner, Tracked
+from .clock import NS_PER_MS, Clock
+from .errors import ConfigError
+from .face.composite import Paste, certificate, paste, upscale
+from .face.mask import face_mask
+from .face.tracker import TrackedFace, Tracker
+from .fit import SCALES
+from .frame import Frame
+from .ladder import Ladder, Rung
+from .memory import FaceMemory
+from .model.consistency import gamma
+from .model.crop import Crop
+from .model.reading import GuideReading, Trace, step_count
+from .report import Certificate, FaceReport, FrameReport, Outcome
+from .session_options import check_fidelity, check_steps
+
+__all__ = ["DEFAULT_FIDELITY", "Detail", "FaceRestorer", "Refused", "Restored", "Session"]
+
+DEFAULT_FIDELITY = 0.4
+ENLARGED_BELOW = 0.9  # of S: camera px of a crop's side
+
+
+class Refused(Exception):
+    """This cannot be done by its deadline: the session takes the next rung for the frame."""
+
+
+class FaceRestorer(Protocol):
+    """``model.restorer.Restorer`` as a session sees it, in this process or in another one.
+
+    deadline_ns: on the session's clock, None: no hurry; a restorer that shares its device may raise Refused.
+    """
+
+    @property
+    def sizes(self) -> tuple[int, ...]: ...
+
+    @property
+    def device_type(self) -> str:
+        """ "cpu" or "cuda"."""
+        ...
+
+    @property
+    def waited_ms(self) -> float:
+        """How much of the last call was waiting for other streams; no cost of this one's."""
+        ...
+
+    def prepare(self, fidelity: float) -> None: ...
+
+    def guide(self, crops: Sequence[Crop], deadline_ns: int | None = None) -> list[GuideReading]: ...
+
+    def restore(
+        self,
+        crops: Sequence[Crop],
+        readings: Sequence[GuideReading],
+        traces: Sequence[Trace | None] | None = None,
+        *,
+        steps: int = 1,
+        seed: int = 0,
+        fidelity: float = 1.0,
+        deadline_ns: int | None = None,
+    ) -> list[Trace]: ...
+
+
+class Session:
+    """One stream. ``track``, ``restore`` and ``composite`` belong to one thread each, which may differ.
+
+    On the thread of ``restore``, ``fidelity`` and ``steps`` may be set between two frames, and ``enabled``:
+    False lets the upscaled original through, and the reports of those frames name no face.
+    """
+
+    def __init__(
+        self,
+        restorer: FaceRestorer,
+        *,
+        scale: int,
+        fidelity: float,
+        steps: int | Literal["auto"],
+        seed: int,
+        tracker: Tracker,
+        clock: Clock,
+    ) -> None:
+        if scale not in SCALES:
+            raise ConfigError(f"scale must be one of {SCALES}, got {scale}")
+        check_fidelity(fidelity)
+        check_steps(steps)
+        self._restorer, self._clock = restorer, clock
+        self.scale, self.fidelity, self.steps, self.seed = scale, fidelity, steps, seed
+        self.enabled = True
+        restorer.prepare(fidelity)
+        self._aligner = Aligner(tracker, scale, restorer.sizes)
+        self._scene = 0
+        self._memories: dict[int, FaceMemory] = {}
+        self._ladder = Ladder()
+        self._index = 0
+        self._closed = False
+
+    def process(self, image: np.ndarray) -> tuple[np.ndarray, FrameReport]:
+        """(H, W, 3) uint8 RGB -> (scale H, scale W, 3) and its report, at once and without a deadline.
+
+        Frames are taken as consecutive pictures of one stream. Raises FrameError.
+        """
+        now_ns = self._clock.now_ns()
+        frame = Frame(
+            image, self._index, Fraction(1, 25), now_ns, self._index, discontinuity=self._index == 0
+        )
+        self._index += 1
+        out, report = self.composite(self.restore(self.track(frame)))
+        return out.image, report
+
+    def track(self, frame: Frame) -> Tracked:
+        """Find the faces and cut them out. Raises FrameError for a picture that is none, or too large."""
+        return self._aligner.look(frame)
+
+    def restore(self, tracked: Tracked, deadline_ns: int | None = None) -> Restored:
+        """Run the model. deadline_ns: when the frame ought to be done, on the session's clock, if ever."""
+        watch = _Stopwatch(dict(tracked.stage_ms))
+        if not self.enabled:
+            return Restored(tracked.frame, (), (), watch.laps, False)
+        jobs, reset = self._admit(tracked)
+        wanted = [job for job in jobs if job.wanted]
+        self._ask_guide(wanted, deadline_ns)
+        watch.lap("guide")
+        self._restore(wanted, deadline_ns)
+        watch.lap("net")
+        details = tuple(job.detail() for job in jobs if job.residual is not None)
+        return Restored(tracked.frame, details, tuple(job.report() for job in jobs), watch.laps, reset)
+
+    def composite(self, restored: Restored) -> tuple[Frame, FrameReport]:
+        """The output frame: enlarged, with the restored detail pasted in, and what became of it."""
+        watch = _Stopwatch(dict(restored.stage_ms))
+        camera = restored.frame.image
+        out = upscale(camera, self.scale)
+        before = paste(out, camera, [detail.paste() for detail in restored.details], self.scale)
+        rms, most = certificate(out, camera, self.scale)
+        proof = Certificate(*(before if before is not None else (rms, most)), rms, most)
+        watch.lap("composite")
+        if restored.details:
+            self._ladder.learn_rest(watch.laps["composite"])
+        report = FrameReport(restored.faces, proof, watch.laps, restored.reset)
+        return restored.frame.with_image(out), report
+
+    def close(self) -> None:
+        """Give the tracker back. May be called twice."""
+        if not self._closed:
+            self._aligner.close()
+        self._closed = True
+
+    def _admit(self, tracked: Tracked) -> tuple[list[_Job], bool]:
+        """One job a face, with what is remembered of it; and whether anything was forgotten."""
+        reset = False
+        if tracked.scene != self._scene:
+            reset = bool(self._memories)
+            self._memories.clear()
+            self._scene = tracked.scene
+        index = tracked.frame.index
+        self._forget({aligned.face.track_id for aligned in tracked.faces}, index)
+        jobs = []
+        for aligned in tracked.faces:
+            memory = self._memories.get(aligned.face.track_id)
+            if memory is None or memory.key != (aligned.epoch, aligned.size):
+                reset |= memory is not None
+                memory = FaceMemory((aligned.epoch, aligned.size))
+                self._memories[aligned.face.track_id] = memory
+            memory.seen_index = index
+            jobs.append(_Job(aligned, memory))
+        return jobs, reset
+
+    def _ask_guide(self, jobs: list[_Job], deadline_ns: int | None) -> None:
+        left_ms, faces = self._left_ms(deadline_ns), _counts(jobs)
+        spare = left_ms is None or self._ladder.affords_guide(faces, left_ms)
+        due_ns = _earlier(deadline_ns, self._ladder.one_ms(faces) + self._ladder.rest_ms)
+        for group in _by_size([job for job in jobs if job.memory.asks(spare)]):
+            began = time.perf_counter()
+            try:
+                readings = self._restorer.guide([job.cut for job in group], due_ns)
+            except Refused:
+                continue
+            for job, reading in zip(group, readings, strict=True):
+                job.memory.observe(reading, enlarged=job.native_px < ENLARGED_BELOW * job.size)
+            self._ladder.learn_guide(group[0].size, len(group), self._worked_ms(began))
+        for job in jobs:
+            if job.memory.strength == 0:
+                job.outcome = Outcome.BYPASSED
+
+    def _restore(self, jobs: list[_Job], deadline_ns: int | None) -> None:
+        for job in jobs:
+            if not job.memory.known:  # the guide was refused, and without it nothing begins
+                job.reuse(allowed=False)
+        jobs = [job for job in jobs if job.outcome is None]
+        steps = [self._wanted_steps(job) for job in jobs]
+        rung = Rung.STEPS
+        if jobs:
+            rung = self._ladder.choose(_counts(jobs), max(steps), self._left_ms(deadline_ns))
+        if rung in (Rung.CACHE, Rung.ORIGINAL):
+            for job in jobs:
+                job.reuse(allowed=rung is Rung.CACHE)
+            return
+        due_ns = _earlier(deadline_ns, self._ladder.rest_ms)
+        for job, wanted in zip(jobs, steps, strict=True):
+            job.nfe = wanted if rung is Rung.STEPS else 1
+        for group in _by_size(jobs):
+            for nfe in sorted({job.nfe for job in group}):
+                alike = [job for job in group if job.nfe == nfe]
+                if self._run(alike, nfe, due_ns) or (nfe > 1 and self._run(alike, 1, due_ns)):
+                    continue
+                for job in alike:
+                    job.nfe = 0
+                    job.reuse(allowed=True)
+
+    def _run(self, jobs: list[_Job], nfe: int, due_ns: int | None) -> bool:
+        """Whether the restorer has done it."""
+        began = time.perf_counter()
+        try:
+            traces = self._restorer.restore(
+                [job.cut for job in jobs],
+                [job.memory.reading for job in jobs],
+                [job.memory.recent() for job in jobs],
+                steps=nfe,
+                seed=self.seed,
+                fidelity=self.fidelity,
+                deadline_ns=due_ns,
+            )
+        except Refused:
+            return False
+        self._ladder.learn(jobs[0].size, len(jobs) * nfe, self._worked_ms(began))
+        for job, trace in zip(jobs, traces, strict=True):
+            job.memory.keep(trace)
+            job.residual, job.share = trace.residual, job.memory.fade(1.0)
+            job.outcome, job.nfe = Outcome.RESTORED, nfe
+        return True
+
+    def _worked_ms(self, began: float) -> float:
+        return (time.perf_counter() - began) * 1e3 - self._restorer.waited_ms
+
+    def _left_ms(self, deadline_ns: int | None) -> float | None:
+        return None if deadline_ns is None else (deadline_ns - self._clock.now_ns()) / NS_PER_MS
+
+    def _wanted_steps(self, job: _Job) -> int:
+        if self.steps != "auto":
+            return self.steps
+        return 1 if self._restorer.device_type == "cpu" else step_count(job.memory.reading.t0)
+
+    def _forget(self, present: set[int], index: int) -> None:
+        """Drop the memory of faces that have been gone for long."""
+        for track_id in [
+            k for k, memory in self._memories.items() if k not in present and index - memory.seen_index > 250
+        ]:
+            del self._memories[track_id]
+
+
+@dataclass(frozen=True, slots=True)
+class Detail:
+    """A face's restored residual and how it is to be pasted. weight: of the effect, in [0, 1]."""
+
+    face: TrackedFace
+    size: int
+    residual: np.ndarray
+    weight: float
+    gamma: float
+
+    def paste(self) -> Paste:
+        mask = face_mask(self.face.landmarks, self.face.matrix, self.size) * self.weight
+        return Paste(self.face.matrix, self.residual, mask, self.gamma)
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """A frame and its restored faces, on their way to the compositing thread."""
+
+    frame: Frame
+    details: tuple[Detail, ...]
+    faces: tuple[FaceReport, ...]
+    stage_ms: dict[str, float]
+    reset: bool
+
+
+class _Job:
+    """What becomes of one face in one frame."""
+
+    def __init__(self, aligned: AlignedFace, memory: FaceMemory) -> None:
+        self.face, self.crop, self.size = aligned.face, aligned.crop, aligned.size
+        self.native_px, self.outcome = aligned.native_px, aligned.outcome
+        self.memory = memory
+        self.residual: np.ndarray | None = None
+        self.nfe = 0
+        self.share = 1.0  # of the residual that is shown: see FaceMemory.fade
+
+    @property
+    def wanted(self) -> bool:
+        return self.crop is not None
+
+    @property
+    def cut(self) -> Crop:
+        assert self.crop is not None, "only wanted faces are cut"
+        return self.crop
+
+    @property
+    def weight(self) -> float:
+        return self.face.blend * self.memory.strength * self.share
+
+    def reuse(self, *, allowed: bool) -> None:
+        """A lower rung: the cached detail if there is any; where it may not be used, it still fades out."""
+        share = self.memory.fade(self.memory.recall() if allowed else 0.0)
+        if share > 0:
+            assert self.memory.trace is not None, "a share of nothing"
+            self.residual, self.share, self.outcome = self.memory.trace.residual, share, Outcome.CACHED
+        else:
+            self.outcome = Outcome.SKIPPED
+
+    def detail(self) -> Detail:
+        assert self.residual is not None
+        trust = gamma(self.memory.reading.sigma_y, self.memory.reading.quantiser)
+        return Detail(self.face, self.size, self.residual, self.weight, trust)
+
+    def report(self) -> FaceReport:
+        assert self.outcome is not None
+        reading = self.memory.reading if self.wanted and self.memory.known else None
+        return FaceReport(
+            track_id=self.face.track_id,
+            outcome=self.outcome,
+            roi_px=self.face.roi_px,
+            native_px=self.native_px,
+            size_px=self.size,
+            confidence=self.face.confidence,
+            blend=self.weight if self.residual is not None else 0.0,
+            t0=reading.t0 if reading else None,
+            sigma_y=reading.sigma_y if reading else None,
+            missing_share=reading.missing_share if reading else None,
+            nfe=self.nfe,
+        )
+
+
+class _Stopwatch:
+    def __init__(self, laps: dict[str, float]) -> None:
+        self.laps = laps
+        self._last = time.perf_counter()
+
+    def lap(self, name: str) -> None:
+        now = time.perf_counter()
+        self.laps[name] = (now - self._last) * 1e3
+        self._last = now
+
+
+def _earlier(deadline_ns: int | None, ms: float) -> int | None:
+    return None if deadline_ns is None else deadline_ns - round(ms * NS_PER_MS)
+
+
+def _counts(jobs: Sequence[_Job]) -> dict[int, int]:
+    """Faces by S."""
+    return dict(Counter(job.size for job in jobs))
+
+
+def _by_size(jobs: Iterable[_Job]) -> list[list[_Job]]:
+    groups: dict[int, list[_Job]] = {}
+    for job in jobs:
+        groups.setdefault(job.size, []).append(job)
+    return list(groups.values())
