@@ -21,7 +21,7 @@ FOLDERS = {
 
 # Lowest first. A module or package imports only itself and what stands in the rows above its own.
 LAYERS = [
-    {"clock", "errors", "machine", "version", "interrupt"},
+    {"clock", "errors", "interpreter", "interrupt", "machine", "version"},
     {"frame", "ladder", "loop", "report", "session_options", "worker"},
     {"channel", "fit", "stats"},
     {"face", "io", "kernels", "run_report"},

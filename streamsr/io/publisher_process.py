@@ -8,13 +8,12 @@ import mmap
 import os
 import signal
 import subprocess
-import sys
 import tempfile
-from pathlib import Path
 from typing import IO
 
 import numpy as np
 
+from ..interpreter import command, environment
 from .rtsp_publisher import Job
 
 __all__ = ["KILLED_S", "SLOTS", "Memory", "Publisher"]
@@ -52,15 +51,13 @@ class Publisher:
         self.ready = False
         self._timeout_s = job.timeout_s
         self._complaints = tempfile.TemporaryFile()  # noqa: SIM115 - closed by ``end``
-        package = str(Path(__file__).parents[2])  # also when it is not installed
-        path = os.pathsep.join([package, *filter(None, [os.environ.get("PYTHONPATH")])])
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "streamsr.io.rtsp_publisher"],
+            command("io.rtsp_publisher"),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._complaints,
             pass_fds=[job.memory_fd],
-            env={**os.environ, "PYTHONPATH": path},
+            env=environment(),
             start_new_session=True,  # Ctrl-C is for the parent, which then says goodbye in good order
             text=True,
         )

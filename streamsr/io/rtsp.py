@@ -18,7 +18,8 @@ from ..frame import Frame, StreamInfo
 from .backoff import delays
 from .colour import UprightRgb, colour_of
 from .rtsp_connection import FALLBACK_RATE, Connection, Ingest
-from .rtsp_peer import check_url
+from .rtsp_url import check_url
+from .tap import PacketTap
 from .timeline import Timeline
 
 __all__ = ["RtspSource", "RtspState", "RtspStatistics"]
@@ -78,6 +79,7 @@ class RtspSource:
         a server that hangs up is the end of the stream, and any other loss raises SourceError. The
         first connection is tried once: whoever opens the source learns at once what is wrong.
     threads: decoder threads, over the slices of a picture (over pictures would delay them).
+    tap: sees every packet before it is decoded.
 
     pts go on increasing over reconnects, by the time that really passed; the first picture of a
     connection and the first of a new size are discontinuities.
@@ -101,6 +103,7 @@ class RtspSource:
         reconnect: bool = True,
         max_attempts: int | None = None,
         threads: int = 2,
+        tap: PacketTap | None = None,
         clock: Clock = MONOTONIC,
         uniform: Callable[[], float] = random.random,
     ) -> None:
@@ -112,7 +115,7 @@ class RtspSource:
         if max_attempts is not None and max_attempts < 1:
             raise ConfigError(f"max_attempts must be at least 1, got {max_attempts}")
         self.url = redact(url)
-        self._ingest = Ingest(url, transport, open_timeout_s, stall_timeout_s, threads, clock)
+        self._ingest = Ingest(url, transport, open_timeout_s, stall_timeout_s, threads, clock, tap)
         self._reconnect, self._max_attempts = reconnect, max_attempts
         self._clock = clock
         self._uniform = uniform
@@ -330,6 +333,8 @@ class RtspSource:
                 index=self._frames,
                 discontinuity=discontinuity,
             )
+            if self._ingest.tap is not None:
+                self._ingest.tap.picture(connection.tapped, self._frames, frame.pts)
             self._frames += 1
             self._changed.notify_all()
 

@@ -13,26 +13,11 @@ from urllib.parse import urlsplit
 import av
 import av.error
 
-from ..errors import ConfigError, redact
+from .rtsp_url import PORTS
 
-__all__ = ["check_url", "explain", "knock"]
+__all__ = ["explain", "knock"]
 
-PORTS = {"rtsp": 554, "rtsps": 322}
 LOOK_S = 0.05  # a wait looks this often whether it has been called off
-
-
-def check_url(url: str) -> None:
-    """Raise ConfigError unless ``url`` is rtsp://[user:password@]host[:port][/path]."""
-    try:
-        parts = urlsplit(url)
-        valid = parts.scheme in PORTS and bool(parts.hostname) and parts.port != 0
-    except ValueError:  # a port that is no number, a broken IPv6 address
-        valid = False
-    if not valid:
-        raise ConfigError(
-            f"an RTSP URL must be rtsp://host[:port]/path, with user:password@ before the host where "
-            f"they are wanted (a / in a password is %2F), got {redact(url)}"
-        )
 
 
 def knock(url: str, timeout_s: float, stopped: Callable[[], bool] = lambda: False) -> str | None:

@@ -14,8 +14,8 @@ from ..errors import ConfigError, SinkError, redact
 from ..frame import Frame, StreamInfo, check_image
 from .backoff import delays
 from .publisher_process import KILLED_S, SLOTS, Memory, Publisher
-from .rtsp_peer import check_url
 from .rtsp_publisher import Job
+from .rtsp_url import check_url
 
 __all__ = ["RtspSink", "RtspSinkState", "RtspSinkStatistics"]
 
@@ -183,6 +183,11 @@ class RtspSink:
             if self._drops:
                 lines.append(f"{self.url} was sent {self._published} of {self._frames} pictures")
             return lines
+
+    @property
+    def drops(self) -> int:
+        with self._changed:
+            return self._drops
 
     def statistics(self) -> RtspSinkStatistics:
         with self._changed:

@@ -1,0 +1,145 @@
+"""A child process, from the supervisor's side: started, listened to, watched, ended."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import signal
+import socket
+from collections.abc import Callable
+from typing import Any
+
+from ..interpreter import command, environment
+from .link import LINE_BYTES
+from .logs import ChildLines
+
+__all__ = ["Child"]
+
+SILENT_S = 10.0  # a child that says nothing for so long is killed
+WATCH_S = 0.5  # silence is looked for this often
+LAST_WORDS_S = 1.0  # for what a dead child has still written
+
+
+class Child:
+    """``python -m streamsr.MODULE FD`` in a fresh interpreter; FD is its end of a socket, see ``link``.
+
+    job: its first line. lines: takes what it writes to stderr. on_message: called with each message.
+    The process leads a session of its own: Ctrl-C in a terminal reaches the supervisor alone.
+    """
+
+    def __init__(
+        self,
+        module: str,
+        job: dict[str, Any],
+        lines: ChildLines,
+        on_message: Callable[[dict[str, Any]], None],
+    ) -> None:
+        self._module, self._job, self._lines, self._on_message = module, job, lines, on_message
+        self._process: asyncio.subprocess.Process | None = None
+        self._writer: asyncio.StreamWriter | None = None
+        self._killed_for: str | None = None
+        self._heard_at = 0.0
+        self.exit_status: int | None = None  # negative: the number of the signal that ended it
+
+    @property
+    def process_id(self) -> int | None:
+        """None: it does not run."""
+        running = self._process is not None and self.exit_status is None
+        return self._process.pid if running and self._process is not None else None
+
+    async def run(self) -> str:
+        """Until it ends, however that comes about; in words, why. A cancelled call kills it.
+
+        Raises OSError where no process can be started.
+        """
+        ours, theirs = socket.socketpair()
+        try:
+            with theirs:
+                self._process = process = await asyncio.create_subprocess_exec(
+                    *command(self._module, str(theirs.fileno())),
+                    stdin=asyncio.subprocess.DEVNULL,
+                    stdout=asyncio.subprocess.DEVNULL,
+                    stderr=asyncio.subprocess.PIPE,
+                    pass_fds=[theirs.fileno()],
+                    env=environment(),
+                    start_new_session=True,
+                )
+        except BaseException:
+            ours.close()
+            raise
+        try:
+            reader, self._writer = await asyncio.open_unix_connection(sock=ours, limit=LINE_BYTES)
+            self._writer.write(json.dumps(self._job).encode() + b"\n")
+            assert process.stderr is not None
+            readers = (
+                asyncio.create_task(self._listen(reader)),
+                asyncio.create_task(self._lines.read(process.stderr)),
+            )
+            watching = asyncio.create_task(self._watch())
+            try:
+                await process.wait()
+                await asyncio.wait(readers, timeout=LAST_WORDS_S)
+            finally:
+                for task in (watching, *readers):
+                    task.cancel()
+                await asyncio.gather(watching, *readers, return_exceptions=True)
+        finally:
+            self.kill("given up")
+            if self._writer is not None:
+                self._writer.close()
+            else:
+                ours.close()
+            self.exit_status = await process.wait()
+        return self._ending()
+
+    def send(self, **command: Any) -> None:
+        """Nothing happens where it does not run."""
+        if self._writer is not None and not self._writer.is_closing():
+            self._writer.write(json.dumps(command).encode() + b"\n")
+
+    def kill(self, reason: str) -> None:
+        """SIGKILL; nothing happens where it does not run."""
+        if self._process is not None and self._process.returncode is None:
+            self._killed_for = reason
+            with contextlib.suppress(ProcessLookupError):
+                self._process.kill()
+
+    async def _listen(self, reader: asyncio.StreamReader) -> None:
+        try:
+            while line := await reader.readline():
+                self._heard_at = asyncio.get_running_loop().time()
+                self._on_message(json.loads(line))
+        except ConnectionError:  # it died with something unread
+            return
+        except ValueError as error:  # a line that is too long, or no message
+            self.kill(f"it sent what cannot be read: {error}")
+
+    async def _watch(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._heard_at = woken_at = loop.time()
+        while True:
+            await asyncio.sleep(WATCH_S)
+            now = loop.time()
+            if now - woken_at > 2 * WATCH_S:  # this process stood still: what the child said waits unread
+                self._heard_at += now - woken_at - WATCH_S
+            woken_at = now
+            if now - self._heard_at > SILENT_S:
+                self.kill(f"it said nothing for {SILENT_S:g} s")
+                return
+
+    def _ending(self) -> str:
+        status = self.exit_status
+        assert status is not None
+        if self._killed_for is not None and status == -signal.SIGKILL:
+            return f"killed: {self._killed_for}"
+        if status < 0:
+            return f"ended by {_signal_name(-status)}"
+        return f"ended with status {status}"
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # a real-time signal
+        return f"signal {number}"
