@@ -5,6 +5,7 @@ StreamSRError
 ├── SourceError       a source cannot be opened or has died (carries ``url``)
 │   └── DecodeError   a source opened but its pictures cannot be decoded
 ├── SinkError         an output cannot be opened, written or finished (carries ``url``)
+│   └── DiskFullError its disk has no room
 ├── FrameError        a picture has the wrong shape, dtype or size
 ├── ModelError        weights are missing, altered or do not fit; a tensor has the wrong shape
 ├── KernelError       a CUDA kernel cannot be compiled or launched
@@ -21,6 +22,7 @@ __all__ = [
     "ConfigError",
     "DecodeError",
     "DeviceError",
+    "DiskFullError",
     "FrameError",
     "KernelError",
     "ModelError",
@@ -72,6 +74,10 @@ class DecodeError(SourceError):
 
 class SinkError(_UrlError):
     """An output cannot be opened, written or finished."""
+
+
+class DiskFullError(SinkError):
+    """Its disk has no room."""
 
 
 class FrameError(StreamSRError):

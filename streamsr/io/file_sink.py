@@ -12,6 +12,7 @@ from typing import cast
 
 import av
 from av.codec.context import Flags
+from av.video.frame import PictureType
 from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 
@@ -19,6 +20,7 @@ from ..errors import ConfigError, SinkError, SourceError
 from ..frame import Frame, StreamInfo, check_image
 from .audio import AudioCopy
 from .colour import from_rgb, tag
+from .fragments import is_complete
 
 __all__ = ["FileSink"]
 
@@ -33,6 +35,7 @@ CONTAINERS: dict[str, tuple[str, tuple[str, ...]]] = {
 ENCODERS = {"h264": "libx264", "ffv1": "ffv1"}
 DEFAULT_CRF = 18
 MAX_TIMESCALE = 2**31 - 1  # of an MP4 file
+FRAGMENTED = "frag_keyframe+empty_moov+default_base_moof"
 
 
 @dataclass(slots=True)
@@ -48,6 +51,7 @@ class _Output:
     audio: AudioCopy | None
     shift: int | None = None  # added to every pts, in time_base; known with the first frame
     last_pts: int | None = None
+    keyframe_pts: int | None = None  # the last one that a fragment asked for
 
 
 class FileSink:
@@ -57,6 +61,8 @@ class FileSink:
     crf: 0 (lossless but for the colour conversion) to 51, of h264; None: 18.
     source_path: a file whose audio streams are copied, packet by packet, in step with the pictures.
     overwrite: replace an existing file; without it that is an error in ``open``.
+    fragment_s: MP4 and MOV in fragments of so many seconds, each from a keyframe on. Of such a file ``abort``
+        and a kill leave the hidden partial file behind, for ``streamsr.io.fragments.salvage``.
     threads: of the encoder.
 
     h264 is yuv420p, and yuv444p where a side is odd: the size is never changed. Pictures are
@@ -76,6 +82,7 @@ class FileSink:
         codec: str = "h264",
         crf: int | None = None,
         overwrite: bool = False,
+        fragment_s: float | None = None,
         threads: int = 2,
     ) -> None:
         self.url = path
@@ -90,12 +97,15 @@ class FileSink:
             raise ConfigError(f"{suffix} cannot hold {codec}: write an .mkv file")
         if crf is not None and (codec != "h264" or not 0 <= crf <= 51):
             raise ConfigError(f"crf must be 0 to 51 and is for h264, got {crf} for {codec}")
+        if fragment_s is not None and (self._format not in ("mp4", "mov") or fragment_s <= 0):
+            raise ConfigError(f"fragment_s must be above 0 and is for MP4, got {fragment_s} for {suffix}")
         self.warnings: list[str] = []
         self._path = Path(path)
         self._source_path = source_path
         self._codec = codec
         self._crf = DEFAULT_CRF if crf is None else crf
         self._overwrite = overwrite
+        self._fragment_s = fragment_s
         self._threads = threads
         self._reformatter = VideoReformatter()
         self._output: _Output | None = None
@@ -145,6 +155,11 @@ class FileSink:
         picture = from_rgb(frame.image, info.colour, output.pixel_format, self._reformatter)
         picture.pts, picture.time_base = pts, output.time_base
         picture.duration = round(frame.duration * frame.time_base / output.time_base)
+        if self._fragment_s is not None and (
+            output.keyframe_pts is None or (pts - output.keyframe_pts) * output.time_base >= self._fragment_s
+        ):
+            output.keyframe_pts = pts
+            picture.pict_type = PictureType.I
         try:
             self._mux(output, output.stream.encode(picture))
         except (av.FFmpegError, OSError) as error:
@@ -166,6 +181,8 @@ class FileSink:
                 if output.audio.cut:
                     self.warnings.append(f"the audio of {self._source_path} is cut off: {output.audio.cut}")
             output.container.close()
+            if self._fragment_s is not None and not is_complete(output.partial):
+                raise SinkError(f"cannot write {self.url}: it was cut short", self.url)  # FFmpeg keeps quiet
             _flush_to_disk(output.partial)
             self._check_path()
             os.replace(output.partial, self._path)
@@ -184,7 +201,8 @@ class FileSink:
         # it is being thrown away; a full disk cannot take its trailer either
         with contextlib.suppress(av.FFmpegError, OSError):
             output.container.close()
-        output.partial.unlink(missing_ok=True)
+        if self._fragment_s is None:
+            output.partial.unlink(missing_ok=True)
         self._release(output)
 
     def _add_video(
@@ -198,6 +216,8 @@ class FileSink:
             # Without these a short or late start would be rounded to the muxer's own units.
             scale = str(time_base.denominator)
             options = {"video_track_timescale": scale, "movie_timescale": scale}
+            if self._fragment_s is not None:
+                options |= {"movflags": FRAGMENTED, "flush_packets": "1"}
         elif self._format == "matroska":
             time_base = Fraction(1, 1000)
             # The encoder delay of copied AAC stands before 0: that must not move the pictures.
@@ -214,6 +234,8 @@ class FileSink:
             pixel_format = "yuv420p" if even else "yuv444p"
             # B-frames would need a dts below the first pts, which Matroska answers by moving all pts
             stream.options = {"preset": "veryfast", "crf": str(self._crf), "bf": "0"}
+            if self._fragment_s is not None:
+                stream.options |= {"forced-idr": "1", "sc_threshold": "0"}
         stream.pix_fmt = pixel_format
         stream.time_base = time_base
         context = stream.codec_context

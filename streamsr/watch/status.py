@@ -29,8 +29,9 @@ __all__ = [
 CameraState = Literal[
     "starting", "connecting", "streaming", "stalled", "backoff", "frozen", "stopped", "failed"
 ]
-# opening: not connected yet; writing: takes pictures; backoff: waits before it tries again
-SinkState = Literal["opening", "writing", "backoff", "closed", "failed"]
+# opening: not connected yet; writing: takes pictures; backoff: waits before it tries again; full: waits for
+# room on its disk; hung: has not come back from a call for ten seconds
+SinkState = Literal["opening", "writing", "backoff", "full", "hung", "closed", "failed"]
 DeviceState = Literal["starting", "ready", "backoff", "stopped"]
 
 
@@ -77,8 +78,8 @@ class CameraStatus(_Model):
     priority: 0 is the highest. since_s: in ``state`` for so long, s. error: the last one, a line, without
     credentials. restarts: of its process, since the supervisor began. reconnects: connections to the camera
     after the first that gave a picture. process_id: None while there is no process.
-    input_px, output_px: width, height. fps: frames out per second, over the last seconds. age_ms: from capture
-    to the moment the sinks had taken the frame.
+    input_px, output_px: width, height. fps: frames out per second, over the last seconds. age_ms: from
+    capture to the moment the sinks had taken the frame.
     frames_in: read from the source; frames_out: given to the sinks; frames_dropped: pushed out of a queue by
     newer ones. faces: face-frames, as in ``RunReport``; restored_share: of those, the part that went through
     the network; rungs: face-frames by outcome, all outcomes; bypassed: already sharp; nfe: face-frames by
@@ -119,9 +120,9 @@ class CameraStatus(_Model):
 class DeviceStatus(_Model):
     """The model process. Counters are of the process that runs now, ``restarts`` excepted.
 
-    device: what it runs on, "cpu" or "cuda". batches: network calls by number of faces in them. restored: faces
-    that went through the network. refused: requests that could not be done in time. queue: faces that wait
-    now. busy_share: part of the last seconds in which the network worked, in [0, 1].
+    device: what it runs on, "cpu" or "cuda". batches: network calls by number of faces in them. restored:
+    faces that went through the network. refused: requests that could not be done in time. queue: faces that
+    wait now. busy_share: part of the last seconds in which the network worked, in [0, 1].
     """
 
     state: DeviceState
