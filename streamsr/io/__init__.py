@@ -9,6 +9,7 @@ from pathlib import Path
 from ..clock import MONOTONIC, Clock
 from ..errors import ConfigError
 from ..frame import Sink, Source
+from .tap import PacketTap
 
 __all__ = ["open_sink", "open_source"]
 
@@ -16,19 +17,25 @@ SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 
 
 def open_source(
-    url: str, *, sink_url: str | None = None, clock: Clock = MONOTONIC, rtsp_transport: str = "tcp"
+    url: str,
+    *,
+    sink_url: str | None = None,
+    clock: Clock = MONOTONIC,
+    rtsp_transport: str = "tcp",
+    tap: PacketTap | None = None,
 ) -> Source:
     """The source that ``url`` names; its ``open`` does the work, and raises SourceError.
 
     url: a file, ``frames/%05d.png``, ``rtsp://host/path``, ``camera:0`` or ``/dev/video0``.
     sink_url: where the pictures go. To an RTSP server a file goes at its own pace, as a live source.
+    tap: of a file or an RTSP source.
     Raises ConfigError for anything else.
     """
     scheme = _scheme(url, "source")
     if scheme in ("rtsp", "rtsps"):
         from .rtsp import RtspSource
 
-        return RtspSource(url, transport=rtsp_transport, clock=clock)
+        return RtspSource(url, transport=rtsp_transport, tap=tap, clock=clock)
     if scheme is not None:
         raise ConfigError(f"a source is a file, rtsp:// or camera:0, got {scheme}://")
     from .camera import CameraSource, camera_device
@@ -38,7 +45,7 @@ def open_source(
     from .file import FileSource
 
     paced = sink_url is not None and _scheme(sink_url, "output") in ("rtsp", "rtsps")
-    return FileSource(url, clock=clock, paced=paced)
+    return FileSource(url, clock=clock, paced=paced, tap=tap)
 
 
 def open_sink(

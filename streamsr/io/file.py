@@ -21,6 +21,7 @@ from ..frame import Frame, StreamInfo
 from .colour import UprightRgb, colour_of
 from .images import is_sequence, sequence_numbers
 from .pts import IncreasingPts
+from .tap import PacketTap
 
 __all__ = ["FileSource"]
 
@@ -37,7 +38,7 @@ class FileSource:
     path: a file, or a pattern such as ``frames/%05d.png``.
     paced: hand frames out when they are due, as a live source would (``live`` is then True).
     loop: start again at the end, pts going on; the first frame of a round is a discontinuity.
-    threads: decoder threads.
+    threads: decoder threads. tap: sees every packet of the video before it is decoded.
 
     pts, time_base and durations are the file's; what ``IncreasingPts`` repairs is repaired. Rotation and
     mirror metadata are applied; a picture of another size comes as it is, as a discontinuity. A
@@ -53,6 +54,7 @@ class FileSource:
         paced: bool = False,
         loop: bool = False,
         threads: int = 2,
+        tap: PacketTap | None = None,
     ) -> None:
         if not path:
             raise ConfigError("the source is empty: name a file, an rtsp:// address or camera:0")
@@ -62,6 +64,7 @@ class FileSource:
         self._clock = clock
         self._loop = loop
         self._threads = threads
+        self._tap, self._tapped = tap, 0
         self._interrupted = threading.Event()
         self._container: av.container.InputContainer | None = None
         self._frames: Iterator[Frame] | None = None
@@ -156,6 +159,8 @@ class FileSource:
         # AVI has decode times only. It cannot hold gaps in them, so the n-th picture shown has the n-th.
         times: deque[int | None] | None = deque() if container.format.name == "avi" else None
         damaged, reason, cut, end_s = 0, "", "", Fraction(0)
+        if self._tap is not None:
+            self._tapped = self._tap.begin(stream)
         while True:
             try:
                 packet = next(packets, None)
@@ -171,6 +176,8 @@ class FileSource:
                     cut = "its last picture is incomplete"
                 if times is not None and packet.size:
                     times.append(packet.dts)
+                if self._tap is not None:
+                    self._tap.packet(self._tapped, packet)
             try:
                 pictures = stream.decode(None if ended else packet)
             except av.FFmpegError as error:
@@ -205,6 +212,8 @@ class FileSource:
             picture: av.VideoFrame | None = first
             shape: tuple[int, ...] | None = None
             while picture is not None:
+                if self._tap is not None:
+                    self._tap.picture(self._tapped, index, picture.pts)
                 image = self._image(picture)
                 duration = picture.duration or step
                 yield Frame(

@@ -14,6 +14,7 @@ from av.codec.context import Flags, ThreadType
 
 from ..clock import Clock
 from .rtsp_peer import explain, knock
+from .tap import PacketTap
 
 __all__ = ["Connection", "Ingest", "Receiver"]
 
@@ -23,7 +24,7 @@ GRACE_S = 1.0  # FFmpeg's own timeouts come this much after the receiver's, and 
 
 @dataclass(frozen=True, slots=True)
 class Ingest:
-    """What to connect to, and how. url: with credentials. threads: of the decoder."""
+    """What to connect to, and how. url: with credentials. threads: of the decoder. tap: sees the packets."""
 
     url: str
     transport: str
@@ -31,6 +32,7 @@ class Ingest:
     stall_timeout_s: float
     threads: int
     clock: Clock
+    tap: PacketTap | None = None
 
 
 class Receiver(Protocol):
@@ -59,6 +61,7 @@ class Connection:
         self.last_picture_ns: int | None = None
         self.reason: str | None = None
         self.ended = False  # the server hung up
+        self.tapped = 0  # the tap's number for it
         self._ingest = ingest
         self._receiver = receiver
         self._stop = threading.Event()
@@ -130,10 +133,15 @@ class Connection:
         decoder.thread_count = self._ingest.threads
         decoder.flags |= int(Flags.low_delay)
         rate = stream.average_rate or stream.guessed_rate or FALLBACK_RATE
+        tap = self._ingest.tap
+        if tap is not None:
+            self.tapped = tap.begin(stream)
         for packet in container.demux(stream):
             captured_ns = self._ingest.clock.now_ns()
             if self._stop.is_set():
                 return "stopped"
+            if tap is not None:
+                tap.packet(self.tapped, packet)
             try:
                 frames = packet.decode()
             except av.error.InvalidDataError:  # a lost datagram; the next keyframe mends it

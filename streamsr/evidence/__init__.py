@@ -1,0 +1,24 @@
+"""Evidence mode: the original and the enhanced stream side by side, hash-chained and signed.
+
+A restored face is not evidence of identity: it is a likely face. What the chain proves is what this
+software received and what it produced, unaltered from then on. It does not prove that the camera was honest,
+nor that its clock was right, nor what the machine's owner did before the first packet.
+
+A segment is three files of one name: ``.original.mp4``, the packets as they came; ``.enhanced.mp4``, what
+left, with a visible mark and words of its own in each picture (SEI); and ``.jsonl``, the sidecar:
+
+header      versions, weights, configuration, camera, start (UTC), public key, hash of the segment before
+frame       index, pts, time, packets, the decoded picture, the enhanced picture and packet, certificate, faces
+dropped     a picture that was decoded, and how far it got; its packets
+packets     packets of which no picture came
+checkpoint  a signature over all lines so far, every two seconds
+end         the last signature, and the hashes of both files
+
+Each line has the SHA-256 of the line before it; ``chain`` says what is hashed and signed, ``streamsr.io.nal``
+what a packet's hash is of. A segment stands alone: what is remembered of a face begins anew with it.
+"""
+
+from .evidence import Evidence
+from .recorder import EvidenceStatistics, Limits
+
+__all__ = ["Evidence", "EvidenceStatistics", "Limits"]
