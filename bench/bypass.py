@@ -10,7 +10,6 @@ equal to their input bit for bit (scale 1).
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,10 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from streamsr.errors import StreamSRError
-
+from .command import add_data, add_device, answer, parser
 from .luma import area_down
-from .row import circumstances, emit
 from .stills import aligned_stills, coded_face, read_still
 
 __all__ = ["main", "run"]
@@ -74,23 +71,13 @@ def run(data: Path, frames: int = 28, device: str = "auto") -> tuple[dict[str, A
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        prog="streamsr bench bypass", description=(__doc__ or "").split("\n\n")[0]
-    )
-    parser.add_argument("--data", type=Path, required=True, help="folder with faces.csv and faces/")
-    parser.add_argument("--frames", type=int, default=28, help="most stills")
-    parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
-    parser.add_argument("--json", action="store_true", help="print only the line of JSON")
-    given = sys.argv[1:] if argv is None else list(argv)
-    options = parser.parse_args(given)
-    try:
-        head, rows = run(options.data, options.frames, options.device)
-    except StreamSRError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    emit(circumstances("bypass", given, head["device"]) | head, rows, COLUMNS, json_only=options.json)
-    return 0
+    """See command.answer."""
+    words = parser("bypass", __doc__)
+    add_data(words, "faces.csv and faces/")
+    words.add_argument("--frames", type=int, default=28, help="most stills")
+    add_device(words)
+    return answer(words, argv, run, COLUMNS)
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    sys.exit(main())

@@ -16,7 +16,6 @@ On the face: PSNR-Y over bicubic's, energy of the high band over the truth's; fr
 
 from __future__ import annotations
 
-import argparse
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -27,13 +26,22 @@ from typing import TYPE_CHECKING, Any
 import cv2
 import numpy as np
 
-from streamsr.errors import ConfigError, StreamSRError
+from streamsr.errors import ConfigError
 
-from .clip_quality import CLIPS, clip_path
-from .clips import CONDITIONS, SCALES, DegradedClip, clean_pictures, degrade, read_clip
+from .clips import (
+    CLIPS,
+    CONDITIONS,
+    SCALES,
+    DegradedClip,
+    chosen,
+    clean_pictures,
+    clip_path,
+    degrade,
+    read_clip,
+)
+from .command import add_data, add_device, add_list, answer, parser
 from .face_truth import FaceTruth, face_box, face_region, face_tracks
 from .fidelity import hf_ratio, psnr_y
-from .row import circumstances, emit
 from .tally import Tally
 from .temporal import flow_error, motion, temporal_error
 
@@ -112,9 +120,8 @@ def run(
     from streamsr.model.weights import load_weights  # torch loads here, not for --help
 
     paths = [clip_path(data, name) for name in clips]
-    for given, known, name in ((conditions, CONDITIONS, "conditions"), (scales, SCALES, "scales")):
-        if not set(given) <= set(known):
-            raise ConfigError(f"{name} must be of {known}, got {list(given)}")
+    conditions = chosen(conditions, "conditions", CONDITIONS)
+    scales = chosen(scales, "scales", SCALES)
     if frames < 2:
         raise ConfigError(f"frames must be at least 2, got {frames}")
     loaded = load_weights(weights)
@@ -234,36 +241,17 @@ def _rows(tally: Tally) -> list[dict[str, Any]]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Returns the exit status: 0, or 2 after one line that says what is wrong."""
-    words = argparse.ArgumentParser(prog="streamsr bench cache", description=(__doc__ or "").split("\n\n")[0])
+    """See command.answer."""
+    words = parser("cache", __doc__)
     add = words.add_argument
-    add("--data", type=Path, required=True, help="folder with clips/")
+    add_data(words, "clips/")
     add("--weights", type=Path, required=True, help="trained with the cache")
-    add("--clips", default=",".join(CLIPS), help="names in DATA/clips, or paths")
-    add("--conditions", default="clean,call", help=f"of {', '.join(CONDITIONS)}")
-    add("--scales", default="4,2", help=f"of {', '.join(map(str, SCALES))}")
+    add_list(words, "--clips", str, CLIPS, "names in DATA/clips, or paths")
+    add_list(words, "--conditions", str, ("clean", "call"), f"of {', '.join(CONDITIONS)}")
+    add_list(words, "--scales", int, (4, 2), f"of {', '.join(map(str, SCALES))}")
     add("--frames", type=int, default=FRAMES, help="most frames of a clip")
-    add("--device", default="auto", help="auto, cpu or cuda")
-    add("--json", action="store_true", help="print only the line of JSON")
-    argv = sys.argv[1:] if argv is None else list(argv)
-    given = words.parse_args(argv)
-    try:
-        if not all(scale.isdigit() for scale in given.scales.split(",")):
-            raise ConfigError(f"--scales must be numbers, got {given.scales!r}")
-        head, rows = run(
-            given.data,
-            given.weights,
-            given.clips.split(","),
-            given.conditions.split(","),
-            [int(scale) for scale in given.scales.split(",")],
-            given.frames,
-            given.device,
-        )
-    except StreamSRError as error:
-        print(f"streamsr bench cache: {error}", file=sys.stderr)
-        return 2
-    emit(circumstances("cache", argv, head["device"]) | head, rows, COLUMNS, given.json)
-    return 0
+    add_device(words)
+    return answer(words, argv, run, COLUMNS)
 
 
 if __name__ == "__main__":

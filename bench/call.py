@@ -11,7 +11,6 @@ added_ms: from a picture's arrival at streamsr to its leaving for the encoder.
 
 from __future__ import annotations
 
-import argparse
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -20,14 +19,14 @@ from typing import Any
 
 import cv2
 
-from streamsr.errors import ConfigError, StreamSRError
+from streamsr.errors import ConfigError
 
 from .call_address import call_address
 from .call_figures import Taken, figures, split
 from .call_processes import take_call
 from .call_quality import measured
 from .call_scene import CallScene
-from .row import circumstances, emit
+from .command import add_data, add_device, add_steps, add_weights, answer, parser
 
 __all__ = ["main", "run"]
 
@@ -81,6 +80,7 @@ def run(
     ]
     enhanced, relayed = rows
     head = {
+        "device": enhanced["device"],
         "address": address,
         "scene": scene.name,
         "seconds": seconds,
@@ -98,40 +98,20 @@ def run(
     return head, rows
 
 
-def parser() -> argparse.ArgumentParser:
-    words = argparse.ArgumentParser(
-        prog="streamsr bench call", description="Glass to glass through a WebRTC call."
-    )
+def main(argv: Sequence[str] | None = None) -> int:
+    """See command.answer."""
+    words = parser("call", "Glass to glass through a WebRTC call.")
     add = words.add_argument
-    add("--data", type=Path, help="folder with clips/; without it, the packaged sample")
+    add_data(words, "clips/; without it, the packaged sample", required=False)
     add("--seconds", type=float, default=SECONDS, help="of each of the two calls")
     add("--codec", choices=("vp8", "h264"), default="vp8")
     add("--upload-kbps", type=int, help="the camera's rate; by default that of its size")
     add("--fidelity", type=float, help="0..1, else the enhancer's default")
-    add("--steps", help="auto or a number of network evaluations, else the enhancer's default")
-    add("--device", default="auto", help="auto, cpu or cuda")
-    add("--weights", type=Path, help="a weights file instead of the packaged ones")
-    add("--json", action="store_true", help="print only the line of JSON")
-    return words
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Returns the exit status: 0, or 2 after one line that says what is wrong."""
-    argv = sys.argv[1:] if argv is None else list(argv)
-    given = parser().parse_args(argv)
+    add_steps(words)
+    add_device(words)
+    add_weights(words)
     cv2.setNumThreads(1)
-    try:
-        options = {name: value for name, value in vars(given).items() if name != "json"}
-        if given.steps is not None and given.steps != "auto":
-            if not given.steps.isdigit():
-                raise ConfigError(f"--steps must be auto or a number, got {given.steps!r}")
-            options["steps"] = int(given.steps)
-        head, rows = run(**options)
-    except StreamSRError as error:
-        print(f"streamsr bench call: {error}", file=sys.stderr)
-        return 2
-    emit({**circumstances("call", argv, rows[0]["device"]), **head}, rows, COLUMNS, given.json)
-    return 0
+    return answer(words, argv, run, COLUMNS)
 
 
 if __name__ == "__main__":

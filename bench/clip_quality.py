@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from streamsr.errors import ConfigError, StreamSRError
+from streamsr.errors import StreamSRError
 from streamsr.face.alignment import native_side
 
 from .clips import DegradedClip, clean_pictures, degrade, read_clip
@@ -29,9 +29,8 @@ from .user_networks import VideoFeatures
 if TYPE_CHECKING:
     from streamsr.run_report import RunReport
 
-__all__ = ["CLIPS", "COLUMNS", "ClipComparison", "clip_path"]
+__all__ = ["COLUMNS", "ClipComparison"]
 
-CLIPS = ("talk_a", "talk_b", "talk_c")
 PANEL_EVERY = 4  # frames: its networks take three times as long as all else
 COLUMNS = (
     "clip", "condition", "scale", "method", "frame_psnr_y", "face_psnr_y", "face_gain_db", "face_ssim",
@@ -237,11 +236,3 @@ def _summary(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
                 mean[name] = float(np.mean(values))
         summary.append(mean)
     return summary
-
-
-def clip_path(data: Path, name: str) -> Path:
-    """A clip by its name in ``data/clips``, or its path. Raises ConfigError."""
-    path = Path(name) if Path(name).suffix else data / "clips" / f"{name}.mp4"
-    if not path.is_file():
-        raise ConfigError(f"no clip {path}: --data must hold clips/, and --clips names files in it")
-    return path

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
 import av
 import cv2
@@ -20,19 +20,23 @@ from streamsr.io.colour import from_rgb, tag, to_rgb
 from .luma import area_down
 
 __all__ = [
+    "CLIPS",
     "CONDITIONS",
     "CRF",
     "SCALES",
     "DegradedClip",
     "Picture",
     "add_noise",
+    "chosen",
     "clean_pictures",
+    "clip_path",
     "degrade",
     "read_clip",
     "reduce",
     "write_clip",
 ]
 
+CLIPS = ("talk_a", "talk_b", "talk_c")
 CONDITIONS = ("clean", "call", "cctv")
 CRF = {"call": 30, "cctv": 33}
 SCALES = (2, 4, 8)
@@ -40,6 +44,8 @@ SCALES = (2, 4, 8)
 CCTV_BLUR = 0.4  # sigma in camera px, before the reduction
 CCTV_READ_NOISE = 3.0  # standard deviation at black, in 1/255
 CCTV_SHOT_NOISE = 0.2  # variance grows by its square per grey level
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +68,22 @@ class DegradedClip:
     frames: int
     width: int
     height: int
+
+
+def clip_path(data: Path, name: str) -> Path:
+    """A clip by its name in ``data/clips``, or its path. Raises ConfigError."""
+    path = Path(name) if Path(name).suffix else data / "clips" / f"{name}.mp4"
+    if not path.is_file():
+        raise ConfigError(f"no clip {path}: --data must hold clips/, and --clips names files in it")
+    return path
+
+
+def chosen(values: Sequence[T], name: str, known: Sequence[T]) -> Sequence[T]:
+    """``values``, each one of ``known``: conditions, scales. Raises ConfigError with their ``name``."""
+    if not set(values) <= set(known):
+        wanted, got = (", ".join(map(str, each)) for each in (known, values))
+        raise ConfigError(f"{name} must be of {wanted}, got {got}")
+    return values
 
 
 def read_clip(source: Path | IO[bytes], frames: int | None = None) -> Iterator[Picture]:

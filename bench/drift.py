@@ -11,7 +11,6 @@ bands over that frame's, smallest and largest.
 
 from __future__ import annotations
 
-import argparse
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -21,13 +20,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import cv2
 import numpy as np
 
-from streamsr.errors import ConfigError, StreamSRError
+from streamsr.errors import ConfigError
 
 from .call_clip import write_call_clip
 from .clips import read_clip
+from .command import add_data, add_device, add_weights, answer, parser
 from .fidelity import hf_ratio
 from .luma import area_down
-from .row import circumstances, emit
 
 if TYPE_CHECKING:
     from streamsr.enhancer import Session
@@ -112,25 +111,14 @@ def run(
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Returns the exit status: 0, or 2 after one line that says what is wrong."""
-    parser = argparse.ArgumentParser(
-        prog="streamsr bench drift", description=(__doc__ or "").split("\n\n")[0]
-    )
-    parser.add_argument("--data", type=Path, required=True, help="folder with clips/")
-    parser.add_argument("--frames", type=int, default=FRAMES)
-    parser.add_argument("--weights", type=Path, help="a weights file instead of the packaged ones")
-    parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
-    parser.add_argument("--json", action="store_true", help="print only the line of JSON")
-    given = sys.argv[1:] if argv is None else list(argv)
-    options = parser.parse_args(given)
-    try:
-        head, rows = run(options.data, options.frames, options.weights, options.device)
-    except StreamSRError as error:
-        print(f"streamsr bench drift: {error}", file=sys.stderr)
-        return 2
-    emit(circumstances("drift", given, head["device"]) | head, rows, COLUMNS, json_only=options.json)
-    return 0
+    """See command.answer."""
+    words = parser("drift", __doc__)
+    add_data(words, "clips/")
+    words.add_argument("--frames", type=int, default=FRAMES)
+    add_weights(words)
+    add_device(words)
+    return answer(words, argv, run, COLUMNS)
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    sys.exit(main())

@@ -8,7 +8,6 @@ FLAIR's Fig. 7 on moving pictures: PSNR-Y over bicubic in the face, for gamma fr
 
 from __future__ import annotations
 
-import argparse
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -19,19 +18,18 @@ from typing import Any
 
 import numpy as np
 
-from streamsr.errors import ConfigError, StreamSRError
 from streamsr.face.composite import upscale
 from streamsr.frame import Frame
 
-from .clips import CONDITIONS, SCALES, clean_pictures, degrade, read_clip
+from .clips import CLIPS, CONDITIONS, SCALES, chosen, clean_pictures, clip_path, degrade, read_clip
+from .command import add_data, add_list, add_weights, answer, parser
 from .face_truth import face_region, face_tracks
 from .fidelity import psnr_y
-from .row import circumstances, emit
 from .tally import Tally
 
 __all__ = ["main", "run"]
 
-CLIPS, FRAMES = ("talk_a", "talk_b", "talk_c"), 12
+FRAMES = 12
 GAMMAS = (0.0, 0.25, 0.5, 0.75, 1.0)
 COLUMNS = ("clip", "condition", *(f"gamma_{g:g}" for g in GAMMAS), "own", "own_gamma")
 
@@ -44,19 +42,19 @@ def run(
     frames: int = FRAMES,
     weights: Path | None = None,
     work: Path | None = None,
-) -> list[dict[str, Any]]:
-    """A row for each clip and condition: gain in dB by gamma. Raises ConfigError, SourceError, ModelError."""
-    if not set(conditions) <= set(CONDITIONS):
-        raise ConfigError(f"conditions must be of {', '.join(CONDITIONS)}, got {', '.join(conditions)}")
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Returns what all rows share, and a row for each clip and condition: gain in dB by gamma.
+
+    Raises ConfigError, SourceError, ModelError.
+    """
+    conditions = chosen(conditions, "conditions", CONDITIONS)
+    paths = [clip_path(data, name) for name in clips]
     from streamsr import Enhancer  # torch loads here, not for --help
 
     enhancer, rows = Enhancer(weights, device="cpu"), []
     with tempfile.TemporaryDirectory() as temporary:
         folder = work or Path(temporary)
-        for name in clips:
-            path = data / "clips" / f"{name}.mp4"
-            if not path.is_file():
-                raise ConfigError(f"no clip {path}")
+        for path in paths:
             faces = face_tracks(path, scale, frames, folder)
             for condition in conditions:
                 degraded = degrade(path, condition, scale, folder, frames)
@@ -79,9 +77,9 @@ def run(
                         gain = psnr_y(out.image, truth.image, region) - plain
                         tally.add((), {column: gain, "own_gamma": own})
                 session.close()
-                rows.append({"clip": name, "condition": condition, **tally.means(())})
+                rows.append({"clip": path.stem, "condition": condition, **tally.means(())})
     enhancer.close()
-    return rows + _means(rows)
+    return {"device": "cpu", "scale": scale}, rows + _means(rows)
 
 
 def _means(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -94,40 +92,18 @@ def _means(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return means
 
 
-def parser() -> argparse.ArgumentParser:
-    words = argparse.ArgumentParser(
-        prog="streamsr bench gamma", description="The projection onto the camera's pixels, by its strength."
-    )
-    words.add_argument("--data", type=Path, required=True, help="folder with clips/")
-    words.add_argument("--clips", default=",".join(CLIPS), help="names in DATA/clips")
-    words.add_argument("--conditions", default="clean,call,cctv", help=f"of {', '.join(CONDITIONS)}")
-    words.add_argument("--scale", type=int, choices=SCALES, default=4)
-    words.add_argument("--frames", type=int, default=FRAMES, help="of each clip")
-    words.add_argument("--weights", type=Path, help="a weights file instead of the packaged ones")
-    words.add_argument("--work", type=Path, help="keep the degraded files here")
-    words.add_argument("--json", action="store_true", help="print only the line of JSON")
-    return words
-
-
 def main(argv: Sequence[str] | None = None) -> int:
-    """Returns the exit status: 0, or 2 after one line that says what is wrong."""
-    argv = sys.argv[1:] if argv is None else list(argv)
-    given = parser().parse_args(argv)
-    try:
-        rows = run(
-            given.data,
-            given.clips.split(","),
-            given.conditions.split(","),
-            given.scale,
-            given.frames,
-            given.weights,
-            given.work,
-        )
-    except StreamSRError as error:
-        print(f"streamsr bench gamma: {error}", file=sys.stderr)
-        return 2
-    emit({**circumstances("gamma", argv, "cpu"), "scale": given.scale}, rows, COLUMNS, given.json)
-    return 0
+    """See command.answer."""
+    words = parser("gamma", "The projection onto the camera's pixels, by its strength.")
+    add = words.add_argument
+    add_data(words, "clips/")
+    add_list(words, "--clips", str, CLIPS, "names in DATA/clips, or paths")
+    add_list(words, "--conditions", str, CONDITIONS, f"of {', '.join(CONDITIONS)}")
+    add("--scale", type=int, choices=SCALES, default=4)
+    add("--frames", type=int, default=FRAMES, help="of each clip")
+    add_weights(words)
+    add("--work", type=Path, help="keep the degraded files here")
+    return answer(words, argv, run, COLUMNS)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ name, skin, labels (words). A difference below two standard errors says nothing,
 
 from __future__ import annotations
 
-import argparse
 import csv
 import sys
 import tempfile
@@ -20,12 +19,13 @@ from typing import Any
 
 import numpy as np
 
-from streamsr.errors import ConfigError, StreamSRError
+from streamsr.errors import ConfigError
 
 from .clips import CONDITIONS, SCALES
+from .command import add_data, add_device, add_weights, answer, parser
 from .entrants import Entrants, streamsr_name
 from .panel import Panel, face_part
-from .row import circumstances, emit, write_text
+from .row import write_text
 from .sheet import Sheet
 from .still_quality import Still, measure_still, pictures_of, stills_with_faces
 from .stills import aligned_stills, photograph
@@ -62,10 +62,11 @@ def run(
     device: str = "auto",
     weights: Path | None = None,
     sheet: Path | None = None,
+    markdown: Path | None = None,
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Returns what the rows share, and a row a group. Raises ConfigError, ModelError, DeviceError.
 
-    sheet: of every group the face that gains least.
+    sheet: of every group the face that gains least. markdown: the table as Markdown.
     """
     from streamsr.enhancer import Enhancer  # torch loads here, not for --help
 
@@ -95,7 +96,10 @@ def run(
             worst = min(names, key=lambda name: _gain(figures[name], ours))
             contact.add(f"{group}: {worst}", shown[worst])
         contact.save(sheet)
-    return head, [_row(group, [figures[name] for name in names], ours) for group, names in members.items()]
+    rows = [_row(group, [figures[name] for name in names], ours) for group, names in members.items()]
+    if markdown is not None:
+        write_text(markdown, listing(rows, TITLES))
+    return head, rows
 
 
 def read_labels(path: Path) -> dict[str, set[str]]:
@@ -145,35 +149,21 @@ def _mean(values: Sequence[float]) -> tuple[float, float]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Returns the exit status: 0, or 2 after one line that says what is wrong."""
-    words = argparse.ArgumentParser(
-        prog="streamsr bench groups", description=(__doc__ or "").partition("\n")[0]
-    )
+    """See command.answer."""
+    words = parser("groups", __doc__)
     add = words.add_argument
-    add("--data", type=Path, required=True, help="folder with faces.csv, faces/ and peers/")
+    add_data(words, "faces.csv, faces/ and peers/")
     add("--condition", choices=CONDITIONS, default="call")
     add("--scale", type=int, choices=SCALES[:2], default=4)
     add("--fidelity", type=float, default=1.0)
     add("--frames", type=int, default=FRAMES, help="most stills")
     add("--labels", type=Path, default=LABELS, help="CSV: name, skin, labels")
     add("--seed", type=int, default=0)
-    add("--device", default="auto", help="auto, cpu or cuda")
-    add("--weights", type=Path, help="a weights file instead of the packaged ones")
+    add_device(words)
+    add_weights(words)
     add("--sheet", type=Path, help="write a contact sheet (PNG): of every group the face that gains least")
     add("--markdown", type=Path, help="write the table as Markdown")
-    add("--json", action="store_true", help="print only the line of JSON")
-    argv = sys.argv[1:] if argv is None else list(argv)
-    given = vars(words.parse_args(argv))
-    json_only, text = given.pop("json"), given.pop("markdown")
-    try:
-        head, rows = run(**given)
-        if text is not None:
-            write_text(text, listing(rows, TITLES))
-    except StreamSRError as error:
-        print(f"streamsr bench groups: {error}", file=sys.stderr)
-        return 2
-    emit(circumstances("groups", argv, head.pop("device")) | head, rows, COLUMNS, json_only)
-    return 0
+    return answer(words, argv, run, COLUMNS)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,6 @@ Sharp faces have no part in it, because they are bypassed.
 
 from __future__ import annotations
 
-import argparse
 import math
 import sys
 import tempfile
@@ -27,12 +26,13 @@ import cv2
 import numpy as np
 from numpy.typing import ArrayLike
 
-from streamsr.errors import ConfigError, StreamSRError
+from streamsr.errors import ConfigError
 
+from .command import add_data, add_device, add_weights, answer, parser
 from .fidelity import psnr_y
 from .panel import face_part
 from .plots import figure, save_figure
-from .row import circumstances, emit, print_table, write_text
+from .row import write_text
 from .stills import central_ellipse
 from .tables import listing
 
@@ -92,8 +92,9 @@ def run(
     weights: Path | None = None,
     work: Path | None = None,
     plot: Path | None = None,
-) -> tuple[dict[str, Any], list[dict[str, Any]], list[dict[str, Any]]]:
-    """Returns what the rows share, the rows by condition, and those of the ablation.
+    markdown: Path | None = None,
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Returns what the rows share, the rows of the ablation among it, and the rows by condition.
 
     work: keeps the decoded faces. Raises ConfigError, ModelError, DeviceError.
     """
@@ -120,7 +121,9 @@ def run(
         restorer.close()
     if plot is not None:
         _plot(plot, by_condition, ablation)
-    return head, rows, ablation
+    if markdown is not None:
+        write_text(markdown, f"{listing(rows, TITLES)}\n{listing(ablation, ABLATION_TITLES)}")
+    return head | {"ablation": ablation}, rows
 
 
 def observe(restorer: Restorer, data: Path, cache: Path, frames: int, seed: int) -> list[Observation]:
@@ -273,36 +276,19 @@ def _plot(
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Returns the exit status: 0, or 2 after one line that says what is wrong."""
-    words = argparse.ArgumentParser(
-        prog="streamsr bench guide", description=(__doc__ or "").partition("\n")[0]
-    )
+    """See command.answer."""
+    words = parser("guide", __doc__)
     add = words.add_argument
-    add("--data", type=Path, required=True, help="folder with faces.csv, faces/ and peers/")
+    add_data(words, "faces.csv, faces/ and peers/")
     add("--frames", type=int, default=FRAMES, help="faces, half of them at each size")
     add("--steps", type=int, default=1, help="network evaluations of the second table")
     add("--seed", type=int, default=0)
-    add("--device", default="auto", help="auto, cpu or cuda")
-    add("--weights", type=Path, help="a weights file instead of the packaged ones")
+    add_device(words)
+    add_weights(words)
     add("--work", type=Path, help="keep the decoded faces here")
     add("--plot", type=Path, help="write scatters, the histogram of steps and the ablation (PNG, SVG, PDF)")
     add("--markdown", type=Path, help="write both tables as Markdown")
-    add("--json", action="store_true", help="print only the line of JSON")
-    argv = sys.argv[1:] if argv is None else list(argv)
-    given = vars(words.parse_args(argv))
-    json_only, text = given.pop("json"), given.pop("markdown")
-    try:
-        head, rows, ablation = run(**given)
-        if text is not None:
-            write_text(text, f"{listing(rows, TITLES)}\n{listing(ablation, ABLATION_TITLES)}")
-    except StreamSRError as error:
-        print(f"streamsr bench guide: {error}", file=sys.stderr)
-        return 2
-    head = circumstances("guide", argv, head.pop("device")) | head | {"ablation": ablation}
-    if not json_only:
-        print_table(ablation, ABLATION_COLUMNS)
-    emit(head, rows, COLUMNS, json_only)
-    return 0
+    return answer(words, argv, run, COLUMNS, more={"ablation": ABLATION_COLUMNS})
 
 
 if __name__ == "__main__":

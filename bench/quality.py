@@ -17,16 +17,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from streamsr.errors import ConfigError, StreamSRError
+from streamsr.errors import ConfigError
 
 from . import clip_quality, still_quality
 from .baselines import PEERS
-from .clips import CONDITIONS, SCALES
+from .clips import CLIPS, CONDITIONS, SCALES, chosen, clip_path
+from .command import add_data, add_device, add_list, add_steps, add_weights, answer, parser
 from .entrants import Entrants
 from .panel import Panel
 from .peers import FacePeer, FramePeer, named_files
 from .plots import perception_distortion
-from .row import circumstances, emit, write_lines, write_text
+from .row import write_text
 from .tables import gains, markdown
 from .user_networks import VideoFeatures
 
@@ -36,8 +37,8 @@ if TYPE_CHECKING:
 __all__ = ["load_enhancer", "main", "run"]
 
 FRAMES = {"clips": 100, "val": 20}
-SCALE = {"clips": "4", "val": "2,4,8"}
-CONDITIONS_OF = {"clips": "clean,call", "val": "clean,call,cctv"}
+SCALES_OF = {"clips": (4,), "val": SCALES}
+CONDITIONS_OF = {"clips": ("clean", "call"), "val": CONDITIONS}
 GROUPS = {"clips": ("clip", "condition", "scale"), "val": ("size", "condition", "scale")}
 COLUMNS = {"clips": clip_quality.COLUMNS, "val": still_quality.COLUMNS}
 USER_COLUMNS = ("lpips", "arcface", "fvd")  # shown where a row has them
@@ -48,16 +49,28 @@ def run(given: argparse.Namespace) -> tuple[dict[str, Any], list[dict[str, Any]]
 
     Raises ConfigError, SourceError, ModelError, DeviceError.
     """
-    conditions = _chosen(given.conditions or CONDITIONS_OF[given.set], "--conditions", CONDITIONS)
-    scales = [int(text) for text in _chosen(given.scale or SCALE[given.set], "--scale", map(str, SCALES))]
+    head, rows = _compared(given)
+    means, groups = _overall(rows), GROUPS[given.set]
+    if given.plot is not None:
+        perception_distortion(given.plot, means, groups)
+    if given.markdown is not None:
+        write_text(given.markdown, markdown(means, groups))
+    if given.gains is not None:
+        write_text(given.gains, gains(rows))
+    return head, rows
+
+
+def _compared(given: argparse.Namespace) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    if given.set == "val" and (given.fvd is not None or given.profile is not None):
+        raise ConfigError("--fvd and --profile need clips: stills have no time")
+    if given.set != "val" and given.gains is not None:
+        raise ConfigError("--gains is for stills: --set val")
+    conditions = chosen(given.conditions or CONDITIONS_OF[given.set], "--conditions", CONDITIONS)
+    scales = chosen(given.scale or SCALES_OF[given.set], "--scale", SCALES)
     frames = FRAMES[given.set] if given.frames is None else given.frames
     if frames < 1:
         raise ConfigError(f"--frames must be at least 1, got {frames}")
-    steps = given.steps if given.steps == "auto" else _number(int, given.steps, "--steps")
-    fidelities = [_number(float, text, "--fidelity") for text in given.fidelity.split(",")]
-    clips = []
-    if given.set == "clips":
-        clips = [clip_quality.clip_path(given.data, name) for name in given.clips.split(",")]
+    clips = [clip_path(given.data, name) for name in given.clips] if given.set == "clips" else []
     frame_peers = named_files(given.peer, "--peer")
     face_peers = named_files(given.face_peer, "--face-peer")
     _check_names([*frame_peers, *face_peers])
@@ -66,13 +79,13 @@ def run(given: argparse.Namespace) -> tuple[dict[str, Any], list[dict[str, Any]]
     entrants = Entrants(
         given.data,
         enhancer,
-        fidelities,
-        steps,
+        given.fidelity,
+        given.steps,
         given.seed,
         {name: FramePeer(name, path) for name, path in frame_peers.items()},
         {name: FacePeer(name, path) for name, path in face_peers.items()},
     )
-    head: dict[str, Any] = {"set": given.set, "seed": given.seed, "steps": steps}
+    head: dict[str, Any] = {"device": "cpu", "set": given.set, "seed": given.seed, "steps": given.steps}
     if enhancer is not None:
         head |= {"device": enhancer.device, "model_sha256": enhancer.model_sha256}
     with tempfile.TemporaryDirectory() as temporary:
@@ -103,23 +116,27 @@ def load_enhancer(weights: Path | None, device: str) -> Enhancer:
     return Enhancer(weights=weights, device=device)
 
 
-def parser() -> argparse.ArgumentParser:
-    words = argparse.ArgumentParser(
-        prog="streamsr bench quality",
-        description="Quality against clean clips or stills, with baselines in the same run.",
-    )
+def main(argv: Sequence[str] | None = None) -> int:
+    """See command.answer."""
+    return answer(_parser(), argv, lambda **options: run(argparse.Namespace(**options)), _columns)
+
+
+def _parser() -> argparse.ArgumentParser:
+    words = parser("quality", "Quality against clean clips or stills, with baselines in the same run.")
     add = words.add_argument
-    add("--data", type=Path, required=True, help="folder with clips/, peers/, faces/ and faces.csv")
+    add_data(words, "clips/, peers/, faces/ and faces.csv")
     add("--set", choices=("clips", "val"), default="clips", help="val: held-out stills")
-    add("--clips", default=",".join(clip_quality.CLIPS), help="names in DATA/clips, or paths")
-    add("--conditions", help=f"of {', '.join(CONDITIONS)}; clips: clean,call, val: all")
-    add("--scale", help="of 2, 4, 8, comma-separated; clips: 4, val: all")
+    add_list(words, "--clips", str, CLIPS, "names in DATA/clips, or paths")
+    add_list(words, "--conditions", str, None, f"of {', '.join(CONDITIONS)}; clips: clean,call, val: all")
+    add_list(words, "--scale", int, None, "of 2, 4, 8, comma-separated; clips: 4, val: all")
     add("--frames", type=int, help="most frames of a clip (100), or stills of each size (20)")
-    add("--fidelity", default="1", help="0..1, comma-separated: one streamsr row for each; default 1")
-    add("--steps", default="auto", help="auto or a number of network evaluations")
+    add_list(
+        words, "--fidelity", float, (1.0,), "0..1, comma-separated: one streamsr row for each; default 1"
+    )
+    add_steps(words, default="auto")
     add("--seed", type=int, default=0)
-    add("--device", default="auto", help="auto, cpu or cuda")
-    add("--weights", type=Path, help="a weights file instead of the packaged ones")
+    add_device(words)
+    add_weights(words)
     add("--peer", action="append", default=[], metavar="NAME=FILE", help="a network of whole frames")
     add("--face-peer", action="append", default=[], metavar="NAME=FILE", help="one of aligned 512-px faces")
     add("--lpips", type=Path, metavar="FILE", help="TorchScript; see user_networks.py, as for the next two")
@@ -133,36 +150,12 @@ def parser() -> argparse.ArgumentParser:
     add("--gains", type=Path, help="write the stills' gains over bicubic as one Markdown table")
     add("--jsonl", type=Path, help="write the rows as JSON lines")
     add("--baselines-only", action="store_true", help="leave streamsr itself out")
-    add("--json", action="store_true", help="print only the line of JSON")
     return words
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Returns the exit status: 0, or 2 after one line that says what is wrong."""
-    argv = sys.argv[1:] if argv is None else list(argv)
-    given = parser().parse_args(argv)
-    groups = GROUPS[given.set]
-    try:
-        if given.set == "val" and (given.fvd is not None or given.profile is not None):
-            raise ConfigError("--fvd and --profile need clips: stills have no time")
-        if given.set != "val" and given.gains is not None:
-            raise ConfigError("--gains is for stills: --set val")
-        head, rows = run(given)
-        head = {**circumstances("quality", argv, head.pop("device", "cpu")), **head}
-        if given.plot is not None:
-            perception_distortion(given.plot, _overall(rows), groups)
-        if given.markdown is not None:
-            write_text(given.markdown, markdown(_overall(rows), groups))
-        if given.gains is not None:
-            write_text(given.gains, gains(rows))
-        if given.jsonl is not None:
-            write_lines(given.jsonl, head, rows)
-    except StreamSRError as error:
-        print(f"streamsr bench quality: {error}", file=sys.stderr)
-        return 2
+def _columns(head: dict[str, Any], rows: list[dict[str, Any]]) -> list[str]:
     extra = [name for name in USER_COLUMNS if any(name in row for row in rows)]
-    emit(head, rows, [*COLUMNS[given.set], *extra], given.json)
-    return 0
+    return [*COLUMNS[head["set"]], *extra]
 
 
 def _overall(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -183,20 +176,6 @@ def _check_outputs(given: argparse.Namespace) -> None:
     for path in (given.sheet, given.profile, given.plot, given.markdown, given.gains, given.jsonl):
         if path is not None and not path.parent.is_dir():
             raise ConfigError(f"cannot write {path}: no folder {path.parent}")
-
-
-def _chosen(text: str, option: str, allowed: Any) -> list[str]:
-    chosen, known = text.split(","), list(allowed)
-    if not set(chosen) <= set(known):
-        raise ConfigError(f"{option} must be of {', '.join(known)}, got {text}")
-    return chosen
-
-
-def _number(kind: type[Any], text: str, name: str) -> Any:
-    try:
-        return kind(text)
-    except ValueError:
-        raise ConfigError(f"{name} must be a number, got {text!r}") from None
 
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ ms: one face through the product's engine.
 
 from __future__ import annotations
 
-import argparse
 import sys
 import tempfile
 import time
@@ -22,9 +21,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from streamsr.errors import StreamSRError
-
-from .row import circumstances, emit
+from .command import add_data, add_list, answer, parser
 from .tally import Tally
 
 if TYPE_CHECKING:
@@ -158,7 +155,7 @@ def run(
         row = {"weights": label, "size": size, "condition": condition, "variant": variant}
         row |= {"n": tally.count(key), "ms": times[label, size].get(variant)}
         rows.append(row | tally.means(key))
-    return {"frames": frames}, rows
+    return {"device": "cpu", "frames": frames}, rows
 
 
 def _milliseconds(path: Path | None, size: int) -> dict[str, float]:
@@ -204,30 +201,15 @@ def _projected(x_hat: Tensor, y: Tensor, gamma: Tensor, *, smooth: bool = False)
     return x_hat - gamma * F.interpolate(gap, scale_factor=4, mode="bicubic" if smooth else "nearest")
 
 
-def parser() -> argparse.ArgumentParser:
-    words = argparse.ArgumentParser(
-        prog="streamsr bench steps", description="Steps of the sampler, projection, correction, injection."
-    )
-    words.add_argument("--data", type=Path, required=True, help="folder with faces/, faces.csv and peers/")
-    words.add_argument("--weights", help="files, comma-separated, instead of the packaged ones")
-    words.add_argument("--frames", type=int, default=FRAMES, help="faces of each size")
-    words.add_argument("--work", type=Path, help="keep the decoded faces here")
-    words.add_argument("--json", action="store_true", help="print only the line of JSON")
-    return words
-
-
 def main(argv: Sequence[str] | None = None) -> int:
-    """Returns the exit status: 0, or 2 after one line that says what is wrong."""
-    argv = sys.argv[1:] if argv is None else list(argv)
-    given = parser().parse_args(argv)
-    weights = [Path(name) for name in given.weights.split(",")] if given.weights else [None]
-    try:
-        head, rows = run(given.data, weights, given.frames, given.work)
-    except StreamSRError as error:
-        print(f"streamsr bench steps: {error}", file=sys.stderr)
-        return 2
-    emit({**circumstances("steps", argv, "cpu"), **head}, rows, COLUMNS, given.json)
-    return 0
+    """See command.answer."""
+    words = parser("steps", "Steps of the sampler, projection, correction, injection.")
+    add = words.add_argument
+    add_data(words, "faces/, faces.csv and peers/")
+    add_list(words, "--weights", Path, (None,), "files, comma-separated, instead of the packaged ones")
+    add("--frames", type=int, default=FRAMES, help="faces of each size")
+    add("--work", type=Path, help="keep the decoded faces here")
+    return answer(words, argv, run, COLUMNS)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ frames and throws them away, so encoding is not in the figure. Restored share st
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import sys
 import tempfile
@@ -24,11 +23,12 @@ from typing import Any
 import numpy as np
 
 from streamsr.clock import MONOTONIC, NS_PER_S, Clock
-from streamsr.errors import ConfigError, StreamSRError
+from streamsr.errors import ConfigError
 from streamsr.frame import Frame, Source, StreamInfo
 
 from .call_clip import write_call_clip
-from .row import circumstances, emit, peak_rss_mb, rss_mb
+from .command import add_data, add_device, add_steps, add_weights, answer, parser
+from .row import peak_rss_mb, rss_mb
 
 __all__ = ["NullSink", "main", "run"]
 
@@ -201,12 +201,11 @@ def _row(
     return row
 
 
-def parser() -> argparse.ArgumentParser:
-    words = argparse.ArgumentParser(
-        prog="streamsr bench throughput", description="Speed, age and memory of the whole pipeline."
-    )
+def main(argv: Sequence[str] | None = None) -> int:
+    """See command.answer."""
+    words = parser("throughput", "Speed, age and memory of the whole pipeline.")
     add = words.add_argument
-    add("--data", type=Path, help="folder with clips/")
+    add_data(words, "clips/", required=False)
     add("--url", help="a live source (rtsp://...) instead of a clip; needs --minutes")
     add("--faces", type=int, choices=(1, 4), default=1)
     add("--scale", type=int, choices=(1, 2, 4, 8), default=2)
@@ -216,30 +215,10 @@ def parser() -> argparse.ArgumentParser:
     add("--live", action="store_true", help="paced at 25 fps: age and drops")
     add("--minutes", type=float, help="one run of this length, repeating the clip: memory over time")
     add("--fidelity", type=float, help="0..1, else the enhancer's default")
-    add("--steps", help="auto or a number of network evaluations, else the enhancer's default")
-    add("--device", default="auto", help="auto, cpu or cuda")
-    add("--weights", type=Path, help="a weights file instead of the packaged ones")
-    add("--json", action="store_true", help="print only the line of JSON")
-    return words
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Returns the exit status: 0, or 2 after one line that says what is wrong."""
-    argv = sys.argv[1:] if argv is None else list(argv)
-    given = parser().parse_args(argv)
-    try:
-        options = {name: value for name, value in vars(given).items() if name != "json"}
-        if given.steps is not None and given.steps != "auto":
-            if not given.steps.isdigit():
-                raise ConfigError(f"--steps must be auto or a number, got {given.steps!r}")
-            options["steps"] = int(given.steps)
-        head, rows = run(**options)
-    except StreamSRError as error:
-        print(f"streamsr bench throughput: {error}", file=sys.stderr)
-        return 2
-    device = head.pop("device")
-    emit({**circumstances("throughput", argv, device), **head}, rows, COLUMNS, given.json)
-    return 0
+    add_steps(words)
+    add_device(words)
+    add_weights(words)
+    return answer(words, argv, run, COLUMNS)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,6 @@ face moves most. cost: CPU time of the tracking call in ms, all threads; wall_ms
 
 from __future__ import annotations
 
-import argparse
 import sys
 import tempfile
 import time
@@ -25,14 +24,14 @@ from typing import Any
 
 import numpy as np
 
-from streamsr.errors import ConfigError, StreamSRError
+from streamsr.errors import ConfigError
 from streamsr.face.alignment import similarity
 from streamsr.face.landmarks import five_points
 from streamsr.face.smoothing import pose
 from streamsr.face.tracker import MediaPipeTracker, TrackedFace
 
 from .clips import degrade, read_clip
-from .row import circumstances, emit
+from .command import add_data, answer, parser
 
 __all__ = ["main", "one_euro", "run"]
 
@@ -170,28 +169,12 @@ def _lag(path: np.ndarray, truth: np.ndarray) -> float:
     return float(LAGS[int(np.argmin(misses))])
 
 
-def parser() -> argparse.ArgumentParser:
-    about = argparse.ArgumentParser(
-        prog="streamsr bench tracking", description=(__doc__ or "").split("\n")[0]
-    )
-    about.add_argument("--data", type=Path, required=True, help="folder with clips/*.mp4")
-    about.add_argument("--frames", type=int, default=250, help="at most so many of each clip")
-    about.add_argument("--json", action="store_true", help="only the line of JSON")
-    return about
-
-
 def main(argv: Sequence[str] | None = None) -> int:
-    """Returns the exit status: 0, or 2 after one line that says what is wrong."""
-    argv = sys.argv[1:] if argv is None else list(argv)
-    given = parser().parse_args(argv)
-    try:
-        head, rows = run(given.data, given.frames)
-    except StreamSRError as error:
-        print(f"streamsr bench tracking: {error}", file=sys.stderr)
-        return 2
-    device = head.pop("device")
-    emit({**circumstances("tracking", argv, device), **head}, rows, COLUMNS, given.json)
-    return 0
+    """See command.answer."""
+    words = parser("tracking", __doc__)
+    add_data(words, "clips/*.mp4")
+    words.add_argument("--frames", type=int, default=250, help="at most so many of each clip")
+    return answer(words, argv, run, COLUMNS)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_exact_pixels_are_worth_keeping_and_coded_ones_are_not(data: Path) -> None:
     clip = next((data / "clips").glob("*.mp4")).stem
-    rows = gamma.run(data, [clip], ["clean", "call"], scale=2, frames=3)
+    _, rows = gamma.run(data, [clip], ["clean", "call"], scale=2, frames=3)
     clean, call = rows[:2]
     assert clean["gamma_1"] > clean["gamma_0"]
     assert call["gamma_1"] < call["gamma_0"]

@@ -1,0 +1,117 @@
+"""What the command lines of all benchmarks share: common options, one line for what is wrong, the output."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from streamsr.errors import ConfigError, StreamSRError
+
+from .row import circumstances, emit, print_table, write_lines
+
+__all__ = [
+    "Head",
+    "Rows",
+    "add_data",
+    "add_device",
+    "add_list",
+    "add_steps",
+    "add_weights",
+    "answer",
+    "parser",
+]
+
+Head = dict[str, Any]  # what all rows of a run share, "device" among it
+Rows = list[dict[str, Any]]
+T = TypeVar("T")
+
+
+def parser(bench: str, about: str | None) -> argparse.ArgumentParser:
+    """Of ``streamsr bench BENCH``, with --json. about: its first line is shown."""
+    words = argparse.ArgumentParser(
+        prog=f"streamsr bench {bench}", description=(about or "").partition("\n")[0]
+    )
+    words.add_argument("--json", action="store_true", help="print only the line of JSON")
+    return words
+
+
+def add_data(words: argparse.ArgumentParser, holds: str, *, required: bool = True) -> None:
+    words.add_argument("--data", type=Path, required=required, help=f"folder with {holds}")
+
+
+def add_device(words: argparse.ArgumentParser) -> None:
+    words.add_argument("--device", default="auto", help="auto, cpu or cuda")
+
+
+def add_weights(words: argparse.ArgumentParser) -> None:
+    words.add_argument("--weights", type=Path, help="a weights file instead of the packaged ones")
+
+
+def add_steps(words: argparse.ArgumentParser, default: str | None = None) -> None:
+    about = "auto or a number of network evaluations"
+    if default is None:
+        about += ", else the enhancer's default"
+    words.add_argument("--steps", type=_steps, default=default, help=about)
+
+
+def _steps(text: str) -> int | str:
+    if text == "auto":
+        return text
+    if not text.isdigit():
+        raise ConfigError(f"--steps must be auto or a number, got {text!r}")
+    return int(text)
+
+
+def add_list(
+    words: argparse.ArgumentParser,
+    option: str,
+    kind: Callable[[str], T],
+    default: Sequence[T] | None,
+    about: str,
+) -> None:
+    """An option of several values, comma-separated. Parsing raises ConfigError where one is no number."""
+
+    def values(text: str) -> list[T]:
+        found = []
+        for part in text.split(","):
+            try:
+                found.append(kind(part))
+            except ValueError:
+                raise ConfigError(f"{option} must be a number, got {part!r}") from None
+        return found
+
+    words.add_argument(option, type=values, default=default, help=about)
+
+
+def answer(
+    words: argparse.ArgumentParser,
+    argv: Sequence[str] | None,
+    run: Callable[..., tuple[Head, Rows]],
+    columns: Sequence[str] | Callable[[Head, Rows], Sequence[str]],
+    more: Mapping[str, Sequence[str]] | None = None,
+) -> int:
+    """Call ``run`` with the options of ``argv`` by their names, and print what it returns.
+
+    columns: of the table. more: keys of the head that hold rows too, and the columns of their tables.
+    Returns the exit status: 0, or 2 after one line that says what is wrong.
+    """
+    argv = sys.argv[1:] if argv is None else list(argv)
+    try:
+        options = vars(words.parse_args(argv))
+        json_only = options.pop("json")
+        head, rows = run(**options)
+        head = circumstances(words.prog.rpartition(" ")[2], argv, head.pop("device")) | head
+        if options.get("jsonl") is not None:  # not every benchmark has it
+            write_lines(options["jsonl"], head, rows)
+    except StreamSRError as error:
+        print(f"{words.prog}: {error}", file=sys.stderr)
+        return 2
+    if not json_only:
+        for key, names in (more or {}).items():
+            print_table(head[key], names)
+    shown = columns(head, rows) if callable(columns) else columns
+    emit(head, rows, shown, json_only)
+    return 0
