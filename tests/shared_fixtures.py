@@ -54,15 +54,24 @@ def out(tmp_path: Path) -> Path:
 @pytest.fixture
 def tiny_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 200 kB."""
-    folder = tmp_path / "tiny"
+    yield from _disk(tmp_path / "tiny", "200k")
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 8 MiB."""
+    yield from _disk(tmp_path / "small", "8m")
+
+
+def _disk(folder: Path, size: str) -> Iterator[Path]:
     folder.mkdir()
     made = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=200k", "tmpfs", str(folder)], capture_output=True
+        ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)], capture_output=True
     )
     if made.returncode:
         pytest.skip(f"cannot mount a tmpfs: {made.stderr.decode().strip()}")
     yield folder
-    subprocess.run(["umount", str(folder)], check=True)
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
@@ -24,6 +23,8 @@ from streamsr.watch.segments import SegmentSink, segments_in
 RTP = Fraction(1, 90_000)
 INFO = StreamInfo(160, 120, Fraction(25), RTP)
 NOON = 1_795_262_400.0  # 2026-11-21 12:00:00 UTC
+
+pytest_plugins = ["shared_fixtures"]
 pytestmark = pytest.mark.timeout(60)
 
 
@@ -58,19 +59,6 @@ def pts_of(path: Path) -> list[Fraction]:
     with av.open(str(path)) as container:
         times = [frame.pts * frame.time_base for frame in container.decode(video=0)]
         return [time - times[0] for time in times]
-
-
-@pytest.fixture
-def eight_megabytes(tmp_path: Path) -> Iterator[Path]:
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    made = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(folder)], capture_output=True
-    )
-    if made.returncode:
-        pytest.skip(f"cannot mount a tmpfs: {made.stderr.decode().strip()}")
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)
 
 
 def test_segments_are_named_by_time_and_nothing_is_lost_between_them(tmp_path: Path) -> None:
@@ -230,12 +218,12 @@ def test_one_recording_has_the_folder(tmp_path: Path) -> None:
     second.abort()
 
 
-def test_a_full_disk_deletes_the_oldest_where_there_is_a_limit(eight_megabytes: Path) -> None:
-    camera = Camera(eight_megabytes, noise=120, segment_s=4, max_bytes=100_000_000, min_free_bytes=2_000_000)
+def test_a_full_disk_deletes_the_oldest_where_there_is_a_limit(small_disk: Path) -> None:
+    camera = Camera(small_disk, noise=120, segment_s=4, max_bytes=100_000_000, min_free_bytes=2_000_000)
     camera.sink.open(INFO)
     camera.record(60)
     camera.sink.close()
-    segments = segments_in(eight_megabytes)
+    segments = segments_in(small_disk)
     assert segments[0].name > "20261121T120000" and len(segments) >= 2
     assert segments[-1].name > "20261121T120054"
     assert "deleted early because the disk was full" in camera.sink.warnings[0]
@@ -245,10 +233,10 @@ def test_a_full_disk_deletes_the_oldest_where_there_is_a_limit(eight_megabytes: 
 
 @pytest.mark.parametrize("suddenly", [False, True], ids=["in time", "in mid-write"])
 def test_a_full_disk_without_a_limit_keeps_all_and_recording_comes_back(
-    eight_megabytes: Path, suddenly: bool
+    small_disk: Path, suddenly: bool
 ) -> None:
-    camera = Camera(eight_megabytes, noise=120, segment_s=60, min_free_bytes=2_000_000)
-    ballast = eight_megabytes / "ballast"
+    camera = Camera(small_disk, noise=120, segment_s=60, min_free_bytes=2_000_000)
+    ballast = small_disk / "ballast"
     ballast.write_bytes(bytes(2_000_000))
     camera.sink.open(INFO)
     camera.record(7.04)
@@ -259,7 +247,7 @@ def test_a_full_disk_without_a_limit_keeps_all_and_recording_comes_back(
     with pytest.raises(DiskFullError, match=r"the disk is full: \d\.\d MB free, recording wants 2 MB"):
         camera.record(60)
     camera.sink.abort()
-    [kept] = segments_in(eight_megabytes)
+    [kept] = segments_in(small_disk)
     recorded = len(pts_of(kept))
     assert recorded > 100
     if suddenly:
@@ -271,7 +259,7 @@ def test_a_full_disk_without_a_limit_keeps_all_and_recording_comes_back(
     camera.sink.open(INFO)
     camera.record(2)
     camera.sink.close()
-    assert [len(pts_of(path)) for path in segments_in(eight_megabytes)] == [recorded, 50]
+    assert [len(pts_of(path)) for path in segments_in(small_disk)] == [recorded, 50]
 
 
 def test_refuses_what_cannot_be(tmp_path: Path) -> None:
