@@ -1,7 +1,8 @@
 """Following faces through a stream: identities that last, steady alignments, how sure we are.
 
 Each tracked face is looked at by the mesh alone (about 2 ms) where it is expected to be. The detector
-looks for new faces in turns, a tile of the frame at a time, and near faces that were just lost.
+looks for new faces in turns, a tile of the frame at a time, and near faces that were just lost. A camera
+whose picture stands still, with nobody in it, is looked at less.
 """
 
 from __future__ import annotations
@@ -39,6 +40,8 @@ CREDIT_MIN = 0.15  # the same, for a face that is tracked already
 TRIALS = 2  # further frames in which a face that turns up in mid-scene must convince the detector
 KEEP_LOST_S = 1.0  # a face that returns sooner, near where it was, keeps its identity
 SEARCH_EVERY_S = 0.2  # how often the detector looks for new faces while some are tracked
+IDLE_SEARCH_EVERY_S = 0.5  # the same, with nobody there and nothing that moves, where that is asked for
+MOVES_MIN = 6  # of 255, in a 32nd of the frame's width: noise and coding stay below, a face comes in above
 SWEEP_EVERY_S = 0.5  # how often a cut may set it on the whole frame: a strobe is not a cut a frame
 CHECK_EVERY_S = 0.2  # how often it looks again at a tracked one
 BLEND_S = 5 / 30  # a full rise or fall of ``blend``
@@ -108,12 +111,16 @@ class _Track:
 
 
 class MediaPipeTracker:
-    """Tracker on MediaPipe's face mesh with irises and its full-range detector."""
+    """Tracker on MediaPipe's face mesh with irises and its full-range detector.
 
-    def __init__(self, max_faces: int = 4) -> None:
+    on_motion: while nobody is there, look for faces when something moves and every IDLE_SEARCH_EVERY_S;
+    otherwise in every frame.
+    """
+
+    def __init__(self, max_faces: int = 4, *, on_motion: bool = False) -> None:
         if max_faces < 1:
             raise ValueError(f"max_faces must be 1 or more, got {max_faces}")
-        self._max_faces = max_faces
+        self._max_faces, self._on_motion = max_faces, on_motion
         self._networks = FaceNetworks()
         self._next_id = 0
         self.reset()
@@ -127,6 +134,8 @@ class MediaPipeTracker:
         self._swept_s = float("-inf")
         self._turn = 0
         self._small: np.ndarray | None = None
+        self._still: np.ndarray | None = None  # the small frame from which motion is seen
+        self._still_searches = 0  # since something moved
         self._asked = False
 
     def close(self) -> None:
@@ -147,7 +156,8 @@ class MediaPipeTracker:
         first = self._shape is None
         dt_s = 1 / 30 if first else float(np.clip(time_s - self._time_s, 1e-3, 1.0))
         self._shape, self._time_s = image.shape, time_s
-        cut = self._scene_cut(image) or first
+        small = cv2.resize(image, (32, 18), interpolation=cv2.INTER_AREA)
+        cut = self._scene_cut(small) or first
         self._asked = False  # the detector, in this frame: once is enough while all goes well
 
         sightings = []
@@ -155,7 +165,7 @@ class MediaPipeTracker:
             if not track.lost and (sighting := self._follow(image, track, dt_s)) is not None:
                 sightings.append(sighting)
         sightings = distinct(sightings)
-        if len(sightings) < self._max_faces:
+        if len(sightings) < self._max_faces and (cut or not self._rests(small)):
             sweep = cut and time_s - self._swept_s >= SWEEP_EVERY_S
             sightings = self._search(image, sightings, everywhere=sweep)
         self._assign(image, sightings, dt_s, cut)
@@ -165,11 +175,22 @@ class MediaPipeTracker:
         ]
         return [self._report(t) for t in self._tracks if not t.lost and not t.trials]
 
-    def _scene_cut(self, image: np.ndarray) -> bool:
-        small = normalised(cv2.resize(image, (32, 18), interpolation=cv2.INTER_AREA))
-        cut = self._small is not None and float(small @ self._small) < FRAME_CUT
-        self._small = small
+    def _scene_cut(self, small: np.ndarray) -> bool:
+        look = normalised(small)
+        cut = self._small is not None and float(look @ self._small) < FRAME_CUT
+        self._small = look
         return cut
+
+    def _rests(self, small: np.ndarray) -> bool:
+        """Nobody is there, nothing moves, and the whole frame was searched since something did."""
+        if not self._on_motion or self._tracks:
+            return False
+        if self._still is None or cv2.absdiff(small, self._still).max() >= MOVES_MIN:
+            self._still, self._still_searches = small, 0
+        self._still_searches += 1
+        assert self._shape is not None
+        searched = self._still_searches > len(tiles(self._shape[1], self._shape[0]))
+        return searched and self._time_s - self._searched_s < IDLE_SEARCH_EVERY_S
 
     def _follow(self, image: np.ndarray, track: _Track, dt_s: float) -> Sighting | None:
         """Look for ``track`` where it should be by now, and now and then ask the detector as well."""
