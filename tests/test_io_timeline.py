@@ -58,6 +58,16 @@ def test_a_clock_that_is_set_back_or_ahead_does_not_show():
     assert timeline.place(0, RTP, at(0.04)) == 90_003_600
     assert timeline.place(3600, RTP, at(0.08)) == 90_007_200
     assert timeline.place(3600 + 90_000 * 3600, RTP, at(0.12)) == 90_010_800
+    assert timeline.place(7200 + 90_000 * 3603, RTP, at(0.16)) == 90_014_400  # three seconds
+    assert timeline.jumps == 3
+
+
+def test_a_gap_that_really_passed_is_kept():
+    timeline = Timeline()
+    timeline.place(0, RTP, at(0))
+    assert timeline.place(90_000 * 30, RTP, at(30)) == 90_000 * 30
+    assert timeline.place(90_000 * 31, RTP, at(30)) == 90_000 * 31
+    assert timeline.jumps == 0
 
 
 def test_a_backlog_that_arrives_at_once_keeps_its_spacing():

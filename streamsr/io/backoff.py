@@ -10,7 +10,7 @@ __all__ = ["delays"]
 
 def delays(
     first_s: float = 0.5,
-    cap_s: float = 4.0,
+    cap_s: float = 2.0,
     factor: float = 2.0,
     jitter: float = 0.5,
     uniform: Callable[[], float] = random.random,

@@ -19,6 +19,7 @@ from .backoff import delays
 from .colour import UprightRgb, colour_of
 from .rtsp_connection import FALLBACK_RATE, Connection, Ingest
 from .rtsp_url import check_url
+from .stillness import StillWatch
 from .tap import PacketTap
 from .timeline import Timeline
 
@@ -29,12 +30,14 @@ STEADY_S = 10.0  # a connection that held this long starts the backoff from its 
 HUNG_MAX = 4  # threads given up but still alive; no new connection beyond that
 WATCH_S = 0.1  # the watchdog looks this often
 JOIN_S = 0.4  # close waits this long for each thread
+THAW_S = 600.0  # a frozen picture is met by a new connection at most once in this time
 
 
 class RtspState(StrEnum):
     CONNECTING = "connecting"
     STREAMING = "streaming"
     STALLED = "stalled"  # connected, but no picture for a second
+    FROZEN = "frozen"  # pictures come, but it is the same one over and over
     BACKOFF = "backoff"  # waiting before the next attempt
     CLOSED = "closed"  # also: not opened yet
 
@@ -45,7 +48,10 @@ class RtspStatistics:
 
     late: pictures left out because they came out of order. damaged: packets that could not be decoded.
     reconnects: connections after the first that gave a picture. stalls: connections given up
-    because no picture came. hung: given-up threads that have not ended yet.
+    because no picture came. hung: given-up threads that have not ended yet. frozen: times the picture
+    stood still. jumps: times the camera's clock was set, or its pts leapt. resized: changes of size.
+    codec: as FFmpeg names it; None before the first picture; recoded: changes of it. resets: times the
+    decoder, which no longer gave pictures, began anew.
     """
 
     state: RtspState
@@ -56,6 +62,12 @@ class RtspStatistics:
     reconnects: int
     stalls: int
     hung: int
+    frozen: int
+    jumps: int
+    resized: int
+    codec: str | None
+    recoded: int
+    resets: int
     last_error: str | None
 
 
@@ -75,6 +87,8 @@ class RtspSource:
     url: rtsp://[user:password@]host[:port]/path; ``self.url`` is without the credentials.
     open_timeout_s: from the start of a connection to its first picture (a keyframe must come).
     stall_timeout_s: without a picture for so long, the connection is given up.
+    frozen_timeout_s: with the same picture for so long, the state is "frozen". That is met by a new
+        connection, once; if it does not help, the picture goes on being sent as it is.
     reconnect: go on after a loss, forever or until ``max_attempts`` in a row have failed; otherwise
         a server that hangs up is the end of the stream, and any other loss raises SourceError. The
         first connection is tried once: whoever opens the source learns at once what is wrong.
@@ -100,6 +114,7 @@ class RtspSource:
         transport: str = "tcp",
         open_timeout_s: float = 15.0,
         stall_timeout_s: float = 5.0,
+        frozen_timeout_s: float = 10.0,
         reconnect: bool = True,
         max_attempts: int | None = None,
         threads: int = 2,
@@ -110,8 +125,9 @@ class RtspSource:
         check_url(url)
         if transport not in ("tcp", "udp"):
             raise ConfigError(f"transport must be tcp or udp, got {transport!r}")
-        if open_timeout_s <= 0 or stall_timeout_s <= 0:
-            raise ConfigError(f"timeouts must be above 0 s, got {open_timeout_s} and {stall_timeout_s}")
+        timeouts_s = (open_timeout_s, stall_timeout_s, frozen_timeout_s)
+        if min(timeouts_s) <= 0:
+            raise ConfigError(f"timeouts must be above 0 s, got {', '.join(map(str, timeouts_s))}")
         if max_attempts is not None and max_attempts < 1:
             raise ConfigError(f"max_attempts must be at least 1, got {max_attempts}")
         self.url = redact(url)
@@ -128,12 +144,17 @@ class RtspSource:
         self._state = RtspState.CLOSED
         self._slot: _Picture | None = None
         self._timeline = Timeline()
+        self._frozen_timeout_s = frozen_timeout_s
+        self._stillness = StillWatch(frozen_timeout_s)
+        self._thawed_ns: int | None = None  # when a frozen picture was last met by a new connection
         self._size: tuple[int, int] | None = None  # of the last picture
         self._rate = FALLBACK_RATE
         self._discontinuity = True  # of the next picture
         self._finished = False
         self._fatal: str | None = None  # why no more pictures will come
+        self._codec: str | None = None
         self._frames = self._drops = self._late = self._damaged = self._reconnects = self._stalls = 0
+        self._frozen = self._resized = self._recoded = self._resets = 0
         self._last_error: str | None = None
 
     def open(self) -> StreamInfo:
@@ -212,6 +233,8 @@ class RtspSource:
             lines = []
             if self._reconnects:
                 lines.append(f"{self.url} was lost and found again, reconnects: {self._reconnects}")
+            if self._frozen:
+                lines.append(f"{self.url} showed the same picture for a long time, times: {self._frozen}")
             if self._damaged:
                 lines.append(f"{self.url}: packets that could not be decoded: {self._damaged}")
             return lines
@@ -228,6 +251,12 @@ class RtspSource:
                 reconnects=self._reconnects,
                 stalls=self._stalls,
                 hung=len(self._given_up),
+                frozen=self._frozen,
+                jumps=self._timeline.jumps,
+                resized=self._resized,
+                codec=self._codec,
+                recoded=self._recoded,
+                resets=self._resets,
                 last_error=self._last_error,
             )
 
@@ -298,9 +327,19 @@ class RtspSource:
                     return f"no picture for {self._ingest.stall_timeout_s:g} s"
                 if last_ns is not None:
                     quiet = silent_s > min(QUIET_S, self._ingest.stall_timeout_s / 2)
-                    self._state = RtspState.STALLED if quiet else RtspState.STREAMING
+                    self._state = RtspState.STALLED if quiet else self._flowing()
+                    if self._state is RtspState.FROZEN and self._reconnect and self._may_thaw():
+                        self._thawed_ns = self._clock.now_ns()
+                        return f"the same picture for {self._frozen_timeout_s:g} s"
                 self._changed.wait(WATCH_S)
         return "interrupted"
+
+    def _flowing(self) -> RtspState:
+        return RtspState.FROZEN if self._stillness.still else RtspState.STREAMING
+
+    def _may_thaw(self) -> bool:
+        since_ns = self._thawed_ns
+        return since_ns is None or self._clock.now_ns() - since_ns > THAW_S * NS_PER_S
 
     def take(self, connection: Connection, frame: av.VideoFrame, rate: Fraction, captured_ns: int) -> None:
         """On the connection's thread: put a picture into the slot, unless it has been given up."""
@@ -311,14 +350,20 @@ class RtspSource:
                 connection.first_picture_ns = captured_ns
                 self._reconnects += self._frames > 0
                 self._rate = rate
+                self._recoded += self._codec not in (None, connection.codec)
+                self._codec = connection.codec
             connection.last_picture_ns = captured_ns
-            self._state = RtspState.STREAMING
+            was_still = self._stillness.still
+            self._stillness.see(frame, captured_ns)
+            self._frozen += self._stillness.still and not was_still
+            self._state = self._flowing()
             time_base = frame.time_base or self._timeline.time_base
             pts = self._timeline.place(frame.pts, time_base, captured_ns)
             if pts is None:
                 self._late += 1
                 return
             size = (frame.width, frame.height)
+            self._resized += self._size not in (None, size)
             discontinuity = self._discontinuity or size != self._size
             self._size, self._discontinuity = size, False
             if self._slot is not None:
@@ -342,6 +387,11 @@ class RtspSource:
         """On the connection's thread: count a packet that could not be decoded."""
         with self._changed:
             self._damaged += 1
+
+    def reset(self) -> None:
+        """On the connection's thread: count a decoder that began anew."""
+        with self._changed:
+            self._resets += 1
 
     def over(self, connection: Connection, reason: str) -> None:
         """On the connection's thread: it has ended."""

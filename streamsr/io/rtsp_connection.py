@@ -12,13 +12,14 @@ import av
 import av.error
 from av.codec.context import Flags, ThreadType
 
-from ..clock import Clock
+from ..clock import NS_PER_S, Clock
 from .rtsp_peer import explain, knock
 from .tap import PacketTap
 
 __all__ = ["Connection", "Ingest", "Receiver"]
 
 FALLBACK_RATE = Fraction(25)  # where the server names none
+RESET_S = 1.0  # without a picture among damaged packets for so long, the decoder begins anew
 GRACE_S = 1.0  # FFmpeg's own timeouts come this much after the receiver's, and end a thread it gave up
 
 
@@ -45,6 +46,9 @@ class Receiver(Protocol):
     def damaged(self) -> None:
         """A packet could not be decoded."""
 
+    def reset(self) -> None:
+        """The decoder, which no longer gave pictures, was made to wait for the next keyframe."""
+
     def over(self, connection: Connection, reason: str) -> None: ...
 
 
@@ -61,6 +65,7 @@ class Connection:
         self.last_picture_ns: int | None = None
         self.reason: str | None = None
         self.ended = False  # the server hung up
+        self.codec: str | None = None  # as FFmpeg names it; known before the first picture
         self.tapped = 0  # the tap's number for it
         self._ingest = ingest
         self._receiver = receiver
@@ -129,6 +134,7 @@ class Connection:
         decoder = stream.codec_context
         if decoder is None:
             return "there is no decoder for the stream's codec"
+        self.codec = decoder.name
         decoder.thread_type = ThreadType.SLICE  # over pictures, each thread would delay by one
         decoder.thread_count = self._ingest.threads
         decoder.flags |= int(Flags.low_delay)
@@ -136,6 +142,7 @@ class Connection:
         tap = self._ingest.tap
         if tap is not None:
             self.tapped = tap.begin(stream)
+        blind_ns: int | None = None  # since when there has been damage and no picture
         for packet in container.demux(stream):
             captured_ns = self._ingest.clock.now_ns()
             if self._stop.is_set():
@@ -146,8 +153,14 @@ class Connection:
                 frames = packet.decode()
             except av.error.InvalidDataError:  # a lost datagram; the next keyframe mends it
                 self._receiver.damaged()
+                blind_ns = captured_ns if blind_ns is None else blind_ns
+                if captured_ns - blind_ns > RESET_S * NS_PER_S:
+                    decoder.flush_buffers()
+                    self._receiver.reset()
+                    blind_ns = captured_ns
                 continue
             for frame in frames:
+                blind_ns = None
                 self._receiver.take(self, frame, rate, captured_ns)
         self.ended = True
         return "the server ended the stream"

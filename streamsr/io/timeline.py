@@ -10,17 +10,18 @@ __all__ = ["Timeline"]
 
 LATE_S = Fraction(1, 4)  # a picture this little behind its predecessor came out of order...
 LATE_PICTURES = 8  # ...unless so many in a row do; then, or further back, the clock was set
-LEAP_S = 10  # a pts this far ahead of the time that has passed: the clock was set
+LEAP_S = 2  # a pts this far ahead of the time that has passed: the clock was set
 
 
 class Timeline:
     """Keeps the pts of the first connection as they are and shifts those of later ones behind them.
 
     The gap between two connections is the time that really passed. A camera whose clock is set
-    while it streams is treated in the same way.
+    while it streams is treated in the same way, and counted in ``jumps``.
     """
 
     def __init__(self) -> None:
+        self.jumps = 0
         self.time_base = Fraction(1, 90_000)  # of what ``place`` returns; that of the first picture
         self._shift: int | None = 0  # added to incoming pts; None: to be found from the next one
         self._last: int | None = None
@@ -62,4 +63,5 @@ class Timeline:
             self._late += 1
             return None
         self._shift = expected - own
+        self.jumps += 1
         return expected
