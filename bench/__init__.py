@@ -1,7 +1,8 @@
 """Benchmarks: one file each, importable as ``streamsr.bench.<name>``.
 
 Each benchmark has ``run(...)``, which returns what all its rows share and the rows (row.py), and
-``main(argv)``, which prints a table and, on its last line, JSON (command.py). Importing this package imports none of them.
+``main(argv)``, which prints a table and, on its last line, JSON (command.py). Importing this
+package imports none of them.
 """
 
 from __future__ import annotations
