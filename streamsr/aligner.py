@@ -78,6 +78,7 @@ class Aligner:
         began = time.perf_counter()
         if frame.discontinuity or frame.image.shape != self._shape:
             self._scene += 1
+            self._epoch = 0  # of what comes nothing depends on what was: it can be repeated from here
             self._known.clear()
             self._tracker.reset()
         self._shape = frame.image.shape

@@ -17,14 +17,13 @@ from typing import Annotated, Any, Literal
 import typer
 
 from .bench import BENCHMARKS
-from .errors import StreamSRError, redact
+from .errors import ConfigError, StreamSRError, redact
 from .interrupt import ends_at_once
+from .session_options import DEFAULT_FIDELITY, MAX_STEPS
 from .version import __version__
 
 __all__ = ["app", "main"]
 
-DEFAULT_FIDELITY = 0.4  # the enhancer's own, said again because its module loads torch
-MAX_STEPS = 64
 YEAR_S = 365 * 24 * 3600.0
 
 app = typer.Typer(
@@ -279,6 +278,28 @@ def serve(
 
 
 @app.command()
+def watch(
+    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="TOML with a [[camera]] table each.")],
+    check: Annotated[bool, typer.Option("--check", help="Only say whether CONFIG is right.")] = False,
+    ray: Annotated[bool, typer.Option("--ray", help="On all machines of a Ray cluster.")] = False,
+) -> None:
+    """Take many cameras, each in a process of its own, and keep them alive.
+
+    SIGHUP reads CONFIG again and restarts only the cameras that changed; SIGTERM and Ctrl-C finish the
+    outputs. Log lines go to stderr, as JSON.
+    """
+    from .cli_watch import check as check_config
+    from .cli_watch import run
+
+    if ray:
+        raise ConfigError("--ray is not there yet: run streamsr watch on each machine")
+    if check:
+        check_config(config)
+    else:
+        run(config)
+
+
+@app.command()
 def demo(
     out: Annotated[
         Path, typer.Option(metavar="DIR", help="Where demo.mp4, demo.png and demo.json go.")
@@ -367,6 +388,44 @@ def train(
     from .train.command import train as run
 
     run(stage, data=data, out=out, preset=preset, minutes=minutes, begin=begin, device=device, seed=seed)
+
+
+@app.command()
+def verify(
+    recording: Annotated[
+        Path,
+        typer.Argument(metavar="FILE", help="The .jsonl of a segment, or a folder of segments."),
+    ],
+    key: Annotated[
+        Path | None,
+        typer.Option(metavar="PUBLIC.pem", help="The public key that it must be signed with."),
+    ] = None,
+    rerun: Annotated[
+        bool,
+        typer.Option("--rerun", help="Also decode the original, enhance it again and compare."),
+    ] = False,
+    device: Device = "auto",
+    as_json: Annotated[bool, typer.Option("--json", help="Print what was found as JSON.")] = False,
+) -> int:
+    """Check an evidence recording, and name the first frame that does not fit.
+
+    Chain, signatures, and every packet of original and enhanced recording. Status 0 only if all is well, 2
+    otherwise. A restored face is not evidence of identity: what is proved is what streamsr received and what
+    it produced, unaltered from then on; not that the camera was honest.
+    """
+    from .cli_verify import run
+
+    return run(recording, key, rerun=rerun, device=device, as_json=as_json)
+
+
+@app.command("make-key")
+def make_key(
+    path: Annotated[Path, typer.Argument(metavar="FILE", help="Where the private key goes: key.pem.")],
+) -> None:
+    """Make an Ed25519 key that signs evidence: FILE, for its owner alone, and its .pub.pem to give away."""
+    from .cli_verify import write_key
+
+    write_key(path)
 
 
 BENCH_NAMES = [name for name, module in BENCHMARKS.items() if importlib.util.find_spec(module)]

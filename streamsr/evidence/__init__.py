@@ -8,7 +8,7 @@ A segment is three files of one name: ``.original.mp4``, the packets as they cam
 left, with a visible mark and words of its own in each picture (SEI); and ``.jsonl``, the sidecar:
 
 header      versions, weights, configuration, camera, start (UTC), public key, hash of the segment before
-frame       index, pts, time, packets, the decoded picture, the enhanced picture and packet, certificate, faces
+frame       index, pts, time; its packets, the decoded picture, the enhanced one; certificate, faces
 dropped     a picture that was decoded, and how far it got; its packets
 packets     packets of which no picture came
 checkpoint  a signature over all lines so far, every two seconds

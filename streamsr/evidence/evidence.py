@@ -235,7 +235,13 @@ class EvidenceSession:
         if self._evidence.begins_segment(frame.index):
             frame = replace(frame, discontinuity=True)
         image = np.ascontiguousarray(frame.image)
-        note = Note(frame.discontinuity, (frame.width, frame.height), hashlib.sha256(image).hexdigest())
+        note = Note(
+            frame.pts,
+            frame.time_base,
+            frame.discontinuity,
+            (frame.width, frame.height),
+            hashlib.sha256(image).hexdigest(),
+        )
         self._evidence.note(frame.index, note)
         return frame.index, self._inner.track(frame)
 
@@ -280,7 +286,7 @@ class EvidenceSink:
         found = self._evidence.statistics()
         if found.unrecorded or found.packets_lost:
             lines.append(
-                f"evidence: frames sent but not recorded: {found.unrecorded}, packets lost: {found.packets_lost}"
+                f"evidence: frames not recorded: {found.unrecorded}, packets lost: {found.packets_lost}"
             )
         if found.error is not None:
             lines.append(f"evidence: {found.error}")

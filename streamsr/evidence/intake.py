@@ -54,10 +54,13 @@ class Intake:
         self._waiting: OrderedDict[int, tuple[Packet, int]] = OrderedDict()  # by order; with its segment
         self._order = 0
         self._segment_of: OrderedDict[int, int] = OrderedDict()
-        self.lost = 0
+        self.lost = self._lost_before = 0
         self.refused: str | None = None
 
     def begin(self, stream: av.VideoStream) -> int:
+        if stream.container.format.name == "avi":
+            self.refused = "AVI does not say when a picture is shown"
+            return 0
         try:
             stencil, self.refused = Stencil(stream), None
         except (ValueError, av.FFmpegError) as error:
@@ -84,10 +87,12 @@ class Intake:
                 packet.duration or 0,
                 packet.is_keyframe,
                 packet.is_corrupt,
+                self._lost_before,
             )
             if not self._put(Arrived(kept, self._segment, self._stencil), len(kept.data)):
-                self.lost += 1
+                self.lost, self._lost_before = self.lost + 1, self._lost_before + 1
                 return
+            self._lost_before = 0
             self._order += 1
             self._waiting[self._order] = (kept, self._segment)
 
@@ -95,11 +100,11 @@ class Intake:
         with self._lock:
             if connection != self._connection:
                 return
-            orders = [
-                order for order, (packet, _) in self._waiting.items() if pts in (packet.pts, packet.dts)
-            ]
-            exact = [order for order in orders if self._waiting[order][0].pts == pts]
-            claimed = [self._waiting.pop(order) for order in exact or orders[:1]]
+            waiting = self._waiting.items()
+            orders = [order for order, (packet, _) in waiting if packet.pts == pts]
+            if not orders:  # AVI has decode times only
+                orders = [order for order, (packet, _) in waiting if packet.dts == pts][:1]
+            claimed = [self._waiting.pop(order) for order in orders]
             unshown = []
             while len(self._waiting) > WAITING_MAX:
                 unshown.append(self._waiting.popitem(last=False)[1][0])

@@ -56,7 +56,7 @@ class Sent:
 
 @dataclass(frozen=True, slots=True)
 class EvidenceStatistics:
-    """frames: recorded. unrecorded: sent without being recorded. packets_lost: the disk was too slow for them.
+    """frames: recorded. unrecorded: sent without being recorded. packets_lost: there was no room for them.
 
     segments: finished. error: the last one; None while all is well.
     """

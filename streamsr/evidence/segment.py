@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,10 @@ CHUNK_BYTES = 2**20
 
 @dataclass(slots=True)
 class Packet:
-    """One packet of the source. number, sha256: once it is recorded; number None: it could not be."""
+    """One packet of the source. lost_before: how many before it there was no room for.
+
+    number, sha256, size: once it is recorded; number None: no file could hold it.
+    """
 
     data: bytes
     pts: int | None
@@ -38,6 +42,7 @@ class Packet:
     duration: int
     keyframe: bool
     corrupt: bool
+    lost_before: int = 0
     number: int | None = None
     sha256: str = ""
     size: int = 0
@@ -54,6 +59,8 @@ class Packet:
             found["key"] = True
         if self.corrupt:
             found["damaged"] = True
+        if self.lost_before:
+            found["lost_before"] = self.lost_before
         return found
 
 
@@ -74,6 +81,8 @@ class Note:
     was asked, or "during". settings: fidelity, steps, enabled.
     """
 
+    pts: int
+    time_base: Fraction
     discontinuity: bool
     input_px: tuple[int, int]
     input_sha256: str
@@ -85,6 +94,8 @@ class Note:
 
     def line(self) -> dict[str, Any]:
         found: dict[str, Any] = {
+            "pts": self.pts,
+            "time_base": str(self.time_base),
             "input": {"px": list(self.input_px), "sha256": self.input_sha256},
             "discontinuity": self.discontinuity,
         }
@@ -151,6 +162,7 @@ class Segment:
     def add_frame(
         self, picture: Picture, frame: Frame, note: Note, info: StreamInfo, text: str, at: str
     ) -> None:
+        """A picture that left, as it left. text: its SEI. at: when it was captured, UTC."""
         if self._enhanced is None:
             self._enhanced = EnhancedFile(
                 self._paths["enhanced"],
@@ -169,8 +181,6 @@ class Segment:
         line = {
             "kind": "frame",
             "index": picture.index,
-            "pts": frame.pts,
-            "time_base": str(frame.time_base),
             "time": at,
             **note.line(),
             "packets": [packet.line() for packet in picture.packets],
@@ -258,7 +268,6 @@ class Segment:
 
 def sei_text(describing: dict[str, Any], index: int) -> str:
     """What an enhanced picture says of itself in its SEI, as short JSON."""
-
     return json.dumps({**describing, "index": index}, separators=(",", ":"))
 
 
