@@ -142,6 +142,13 @@ def enhance(
         float | None,
         typer.Option(metavar="S", min=0.1, max=YEAR_S, help="Finish a live stream after S seconds."),
     ] = None,
+    evidence: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Also keep original and enhanced here, signed: see verify."),
+    ] = None,
+    key: Annotated[
+        Path | None, typer.Option(metavar="KEY.pem", help="What signs the evidence: see make-key.")
+    ] = None,
 ) -> None:
     """Enhance SRC and write it to DST.
 
@@ -167,6 +174,8 @@ def enhance(
             report_path=report,
             rtsp_transport=rtsp_transport,
             duration_s=duration,
+            evidence_folder=evidence,
+            key_path=key,
         )
     except Interrupted as interrupted:
         print(f"interrupted by {interrupted}: nothing was written", file=sys.stderr)

@@ -14,11 +14,12 @@ from rich.console import Console
 from . import loop
 from .console import RunDisplay, summary
 from .errors import ConfigError, SinkError, SourceError, StreamSRError, redact
-from .frame import Source
+from .frame import Sink, Source
 from .interrupt import ends_at_once
-from .io import open_source
+from .io import open_sink, open_source
 from .pipeline import Pipeline
 from .run_report import RunReport, versions
+from .stages import Enhancer as AnyEnhancer
 
 __all__ = ["Interrupted", "run"]
 
@@ -48,17 +49,31 @@ def run(
     report_path: Path | None,
     rtsp_transport: str | None,
     duration_s: float | None,
+    evidence_folder: Path | None = None,
+    key_path: Path | None = None,
 ) -> RunReport:
     """Run until the source ends, the time is over or a signal comes. Prints one line about the output,
     and one on stderr for each warning.
 
     Live: the first SIGINT or SIGTERM, and ``duration_s``, finish the output. A file, or a second
     signal: Interrupted, nothing is left. report_path: written whatever the end, once the options hold.
-    Raises StreamSRError.
+    evidence_folder, key_path: record evidence, see ``streamsr.evidence``. Raises StreamSRError.
     """
+    if (evidence_folder is None) != (key_path is None):
+        raise ConfigError("--evidence and --key go together")
     if rtsp_transport is not None and not source_url.lower().startswith(RTSP):
         raise ConfigError(f"--rtsp-transport is for rtsp:// sources, got {redact(source_url)}")
-    source = open_source(source_url, sink_url=sink_url, rtsp_transport=rtsp_transport or "tcp")
+    evidence = None
+    if evidence_folder is not None and key_path is not None:
+        from .evidence import Evidence
+
+        evidence = Evidence(evidence_folder, key_path, camera="stream")
+    source = open_source(
+        source_url,
+        sink_url=sink_url,
+        rtsp_transport=rtsp_transport or "tcp",
+        tap=evidence.tap if evidence is not None else None,
+    )
     if duration_s is not None and not source.live:
         raise ConfigError(f"--duration is for live sources (rtsp://, camera), got {redact(source_url)}")
     if report_path is not None:
@@ -72,11 +87,19 @@ def run(
         if report_path is not None:
             _save(_not_begun(source, sink_url, scale, error), report_path)
         raise
-    with enhancer, RunDisplay(Console(stderr=True), source.live) as display:
+    recorded = evidence or contextlib.nullcontext()
+    sink: str | Sink = sink_url
+    worker: AnyEnhancer = enhancer
+    if evidence is not None:
+        opened = open_sink(
+            sink_url, source_url=source.url, codec=codec, crf=crf, overwrite=overwrite, sei=evidence.sei
+        )
+        sink, worker = evidence.sink(opened, live=source.live), evidence.enhancer(enhancer)
+    with enhancer, recorded, RunDisplay(Console(stderr=True), source.live) as display:
         pipeline = Pipeline(
             source,
-            sink_url,
-            enhancer,
+            sink,
+            worker,
             scale=scale,
             fidelity=fidelity,
             steps=steps,

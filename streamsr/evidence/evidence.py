@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import time
 import uuid
 from dataclasses import replace
@@ -43,8 +44,7 @@ class Evidence:
     ``Pipeline(RtspSource(url, tap=evidence.tap), evidence.sink(sink), evidence.enhancer(enhancer))``.
 
     folder: made if it is not there. key_file: Ed25519 in PEM, readable by its owner alone. camera: a name for
-    files and header. live: False for a file, of which nothing may be lost: the pipeline waits for the disk,
-    and a disk that fails ends it. configuration: more for the header, JSON. Raises ConfigError.
+    files and header. configuration: more for the header, JSON. Raises ConfigError.
     """
 
     def __init__(
@@ -53,7 +53,6 @@ class Evidence:
         key_file: str | Path,
         *,
         camera: str,
-        live: bool = True,
         limits: Limits | None = None,
         configuration: dict[str, Any] | None = None,
         clock: Clock = MONOTONIC,
@@ -62,7 +61,7 @@ class Evidence:
             raise ConfigError(f"the camera's name must be letters, digits, - and _, got {camera!r}")
         key = private_key(Path(key_file))
         self.public_key = public_bytes(key.public_key())
-        self._camera, self._live, self._clock = camera, live, clock
+        self._camera, self._clock = camera, clock
         self._configuration = dict(configuration or {})
         self._recording = uuid.uuid4().hex
         self._enhancer: Enhancer | None = None
@@ -74,7 +73,7 @@ class Evidence:
         self._folder = Path(folder)
         self._notes = Notes()
         self._recorder = Recorder(
-            Path(folder), camera, key, self._header, lambda: self.sei, limits or Limits(), clock
+            Path(folder), camera, key, self._header, self.sei, limits or Limits(), clock
         )
         self._stalled = False
 
@@ -95,20 +94,29 @@ class Evidence:
         """For the source: ``RtspSource(url, tap=...)``, ``FileSource(path, tap=...)``."""
         return self._recorder.intake
 
-    @property
-    def sei(self) -> dict[str, Any]:
-        """What every enhanced picture says of itself in its SEI, but for its index; also for ``RtspSink``."""
-        weights = self._enhancer.model_sha256 if self._enhancer is not None else None
-        return {"enhanced": True, "streamsr": __version__, "weights": weights, "recording": self._recording}
+    def sei(self, index: int) -> str:
+        """What the enhanced picture of that index says of itself, as JSON; also for ``RtspSink(sei=...)``."""
+        said = {
+            "enhanced": True,
+            "streamsr": __version__,
+            "weights": self._enhancer.model_sha256 if self._enhancer is not None else None,
+            "recording": self._recording,
+            "index": index,
+        }
+        return json.dumps(said, separators=(",", ":"))
 
     def enhancer(self, enhancer: Enhancer) -> EvidenceEnhancer:
         """``enhancer``, of whose only session everything is noted, and whose pictures bear the mark."""
         self._enhancer = enhancer
         return EvidenceEnhancer(enhancer, self)
 
-    def sink(self, sink: Sink | None) -> EvidenceSink:
-        """``sink``, and before it the record. None: the record alone."""
-        return EvidenceSink(sink, self)
+    def sink(self, sink: Sink | None, *, live: bool = True) -> EvidenceSink:
+        """``sink``, and before it the record. None: the record alone.
+
+        live: False for a file, of which nothing may be lost: the pipeline waits for the disk, and a disk that
+        fails ends it.
+        """
+        return EvidenceSink(sink, self, live)
 
     def statistics(self) -> EvidenceStatistics:
         return self._recorder.statistics()
@@ -126,20 +134,20 @@ class Evidence:
     def noted(self, index: int) -> Note | None:
         return self._notes.get(index)
 
-    def write(self, frame: Frame, info: StreamInfo) -> None:
+    def write(self, frame: Frame, info: StreamInfo, live: bool) -> None:
         """Record a frame that leaves. Raises SinkError: of a file, when it cannot be recorded."""
         statistics = self._recorder.statistics()
-        if not self._live and statistics.error is not None:
+        if not live and statistics.error is not None:
             raise SinkError(f"evidence cannot be recorded: {statistics.error}", str(self._folder))
         intake = self._recorder.intake
         if intake.segment_of(frame.index) is None and not statistics.frames:
-            reason = intake.refused or "its packets were not seen"
+            reason = intake.refused or "this source has no packets to see"
             raise SinkError(f"evidence wants an RTSP source or a video file: {reason}", str(self._folder))
         note = self._notes.get(frame.index)
         if note is None:
             raise SinkError("evidence wants its own enhancer in the pipeline", str(self._folder))
         note.reached = "sent"
-        wait_s = None if not self._live else 0.0 if self._stalled else STALL_S
+        wait_s = None if not live else 0.0 if self._stalled else STALL_S
         taken = self._recorder.put(Sent(frame, info, self._notes.upto(frame.index)), wait_s)
         self._stalled = not taken
         if taken:
@@ -275,8 +283,8 @@ class EvidenceSession:
 class EvidenceSink:
     """Records every picture, then hands it to ``inner``."""
 
-    def __init__(self, inner: Sink | None, evidence: Evidence) -> None:
-        self._inner, self._evidence = inner, evidence
+    def __init__(self, inner: Sink | None, evidence: Evidence, live: bool) -> None:
+        self._inner, self._evidence, self._live = inner, evidence, live
         self._info: StreamInfo | None = None
         self.url = inner.url if inner is not None else "evidence"
 
@@ -299,7 +307,7 @@ class EvidenceSink:
 
     def write(self, frame: Frame) -> None:
         assert self._info is not None, "not open"
-        self._evidence.write(frame, self._info)
+        self._evidence.write(frame, self._info, self._live)
         if self._inner is not None:
             self._inner.write(frame)
 

@@ -19,7 +19,7 @@ from ..clock import NS_PER_S, Clock
 from ..errors import redact
 from ..frame import Frame, StreamInfo
 from .intake import Arrived, Decoded, Intake
-from .segment import Note, Picture, Segment, sei_text, utc
+from .segment import Note, Picture, Segment, utc
 
 __all__ = ["EvidenceStatistics", "Limits", "Recorder", "Sent"]
 
@@ -71,7 +71,8 @@ class EvidenceStatistics:
 class Recorder:
     """``intake`` is given to a source; ``put`` takes what leaves; ``close`` completes the last segment.
 
-    describe: what the header of a segment is to say of the software and the session. A failure (a full disk)
+    describe: what the header of a segment is to say of the software and the session. sei: what the enhanced
+    picture of an index says of itself. A failure (a full disk)
     ends the segment without a signature; the next one says what is missing, and begins by itself.
     """
 
@@ -81,7 +82,7 @@ class Recorder:
         camera: str,
         key: Ed25519PrivateKey,
         describe: Callable[[], dict[str, Any]],
-        sei: Callable[[], dict[str, Any]],
+        sei: Callable[[int], str],
         limits: Limits,
         clock: Clock,
     ) -> None:
@@ -101,7 +102,6 @@ class Recorder:
         self._frames = self._unrecorded = self._segments = self._unrecorded_said = 0
         self._error: str | None = None
         self._thread = threading.Thread(target=self._run, name=f"evidence {camera}", daemon=True)
-        self._thread.start()
 
     def put(self, sent: Sent, wait_s: float | None) -> bool:
         """Hand over what leaves; False if there was no room for ``wait_s`` (None: wait for ever)."""
@@ -119,7 +119,8 @@ class Recorder:
         with self._changed:
             self._closing = True
             self._changed.notify_all()
-        self._thread.join()
+        if self._thread.ident is not None:
+            self._thread.join()
 
     def statistics(self) -> EvidenceStatistics:
         with self._changed:
@@ -138,6 +139,8 @@ class Recorder:
         return not self._inbox or self._bytes + size <= INBOX_BYTES
 
     def _append(self, event: Arrived | Decoded | Sent, size: int) -> None:
+        if self._thread.ident is None:  # the first
+            self._thread.start()
         self._inbox.append((event, size))
         self._bytes += size
         self._changed.notify_all()
@@ -168,6 +171,8 @@ class Recorder:
             self._take(event)
         elif isinstance(event, Decoded):
             if event.picture.segment > self._failed:
+                if self._pending and self._pending[-1].index >= event.picture.index:  # a source begun anew
+                    self._flush()
                 self._pending.append(event.picture)
                 if event.unshown and self._open:
                     self._active().add_unshown(event.unshown)
@@ -199,12 +204,16 @@ class Recorder:
             return
         picture = self._pending.popleft()
         segment = self._advance(picture.segment)
-        text = sei_text(self._sei(), index)
+        text = self._sei(index)
         segment.add_frame(picture, sent.frame, sent.notes[index], sent.info, text, self._wall(sent.frame))
         segment.sign_when_due(self._limits.checkpoint_s)
         with self._changed:
             self._frames += 1
             self._error = None
+
+    def _flush(self) -> None:
+        while self._pending:
+            self._drop(self._pending.popleft())
 
     def _drop(self, picture: Picture) -> None:
         segment = self._advance(picture.segment)
@@ -236,8 +245,7 @@ class Recorder:
         self._tidy()
 
     def _complete(self) -> None:
-        while self._pending:
-            self._drop(self._pending.popleft())
+        self._flush()
         unshown = self.intake.unshown()
         while self._open:
             if len(self._open) == 1:

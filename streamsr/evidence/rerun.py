@@ -18,6 +18,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import cv2
@@ -25,7 +26,7 @@ import numpy as np
 
 from ..clock import MONOTONIC
 from ..errors import DecodeError, ModelError
-from ..face.tracker import MediaPipeTracker
+from ..face.tracker import MediaPipeTracker, Tracker
 from ..fit import fit_image
 from ..frame import Frame as Shown
 from ..io.colour import UprightRgb
@@ -34,6 +35,7 @@ from ..model.reading import GuideReading, Trace
 from ..model.restorer import Restorer
 from ..report import FaceReport, FrameReport, Outcome
 from ..session import Refused, Session
+from ..watch.region import RegionTracker
 from .mark import draw_mark
 from .sidecar import Certificate, Face, Frame, Header, Packet, Unshown, read_sidecar
 from .verify import Problem, SegmentVerdict
@@ -101,7 +103,7 @@ def _segment(sidecar: Path, restorer: Restorer, result: Rerun) -> Problem | None
         fidelity=header.configuration["fidelity"],
         steps=header.configuration["steps"],
         seed=header.configuration["seed"],
-        tracker=MediaPipeTracker(),
+        tracker=_tracker(header.configuration),
         clock=MONOTONIC,
     )
     original = _original(sidecar.with_name(header.original.file), packets)
@@ -130,6 +132,12 @@ def _segment(sidecar: Path, restorer: Restorer, result: Rerun) -> Problem | None
     finally:
         session.close()
     return None
+
+
+def _tracker(configuration: dict[str, Any]) -> Tracker:
+    tracker = MediaPipeTracker(on_motion=bool(configuration.get("on_motion")))
+    roi = configuration.get("roi")
+    return tracker if roi is None else RegionTracker(tracker, roi)
 
 
 def _again(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import os
 import time
 from collections import deque
@@ -24,7 +23,7 @@ from ..report import FaceReport, FrameReport
 from .chain import Chain
 from .media import EnhancedFile, OriginalFile, Stencil
 
-__all__ = ["Note", "Packet", "Picture", "Segment", "sei_text", "utc"]
+__all__ = ["Note", "Packet", "Picture", "Segment", "utc"]
 
 CHUNK_BYTES = 2**20
 
@@ -264,11 +263,6 @@ class Segment:
 
     def _written(self) -> list[Path]:
         return [path for path in self._paths.values() if path.exists()]
-
-
-def sei_text(describing: dict[str, Any], index: int) -> str:
-    """What an enhanced picture says of itself in its SEI, as short JSON."""
-    return json.dumps({**describing, "index": index}, separators=(",", ":"))
 
 
 def utc(seconds: float) -> str:

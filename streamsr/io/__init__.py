@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 from ..clock import MONOTONIC, Clock
@@ -55,11 +56,13 @@ def open_sink(
     codec: str = "h264",
     crf: int | None = None,
     overwrite: bool = False,
+    sei: Callable[[int], str] | None = None,
 ) -> Sink:
     """The sink that ``url`` names; its ``open`` does the work, and raises SinkError.
 
     url: a ``.mp4``, ``.mov``, ``.mkv`` or ``.avi`` file, ``frames/%05d.png`` or ``rtsp://host/path``.
     source_url: where the pictures come from. If it is a file, a file output gets its audio, copied.
+    sei: of an RTSP output, see ``RtspSink``.
     codec: "h264" or "ffv1" (lossless, .mkv and .avi). crf: of h264; None: the sink's default.
     Raises ConfigError for anything else.
     """
@@ -67,7 +70,7 @@ def open_sink(
     if scheme in ("rtsp", "rtsps"):
         from .rtsp_sink import RtspSink
 
-        return RtspSink(url, codec=codec, crf=crf)
+        return RtspSink(url, codec=codec, crf=crf, sei=sei)
     if scheme is not None:
         raise ConfigError(f"an output is a file, frames/%05d.png or rtsp://, got {scheme}://")
     from .images import FORMATS, ImageSequenceSink

@@ -72,7 +72,7 @@ class Publisher:
     def start(self, job: Job) -> None:
         self._write(job.line())
 
-    def send(self, command: dict[str, int | bool]) -> None:
+    def send(self, command: dict[str, int | bool | str]) -> None:
         """At most one line is on its way, so the pipe never blocks."""
         self.ready = False
         self._write(json.dumps(command) + "\n")

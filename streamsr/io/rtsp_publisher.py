@@ -2,9 +2,9 @@
 
 ``python -m streamsr.io.rtsp_publisher`` talks to its parent in lines of JSON. In, first the job,
 credentials and all (a command line would show them to every user of the machine), then one line for
-each picture: its slot in the shared memory and its pts. Out: "open" once the server has agreed, "ready"
-whenever the next picture may come, "failed" with the reason. At {"finish": true} or the end of input
-it says goodbye to the server and exits.
+each picture: its slot in the shared memory, its pts and its SEI, "" for none. Out: "open" once the server
+has agreed, "ready" whenever the next picture may come, "failed" with the reason. At {"finish": true} or the
+end of input it says goodbye to the server and exits.
 
 FFmpeg may hang in any call, with the interpreter's lock held. A timer of the kernel's ends the process
 then (SIGALRM, left at its default): nothing in here has to be able to run for that.
@@ -30,6 +30,7 @@ from av.video.reformatter import VideoReformatter
 
 from ..frame import Colour, Matrix, Range
 from .colour import from_rgb, tag
+from .nal import with_sei
 from .rtsp_peer import explain, knock
 
 __all__ = ["Job", "main"]
@@ -111,7 +112,17 @@ def _publish(job: Job, commands: IO[str], say: IO[str]) -> str | None:
             if keyframe_pts is None or (frame.pts - keyframe_pts) * time_base >= KEYFRAME_S:
                 keyframe_pts = frame.pts
                 frame.pict_type = PictureType.I
-            container.mux(stream.encode(frame))
+            container.mux([_saying(command["sei"], packet) for packet in stream.encode(frame)])
+
+
+def _saying(text: str, packet: av.Packet) -> av.Packet:
+    """``packet`` with ``text`` as SEI: the encoder holds no picture back, so it is of the newest."""
+    if not text:
+        return packet
+    marked = av.Packet(with_sei(bytes(packet), text))
+    marked.pts, marked.dts, marked.duration = packet.pts, packet.dts, packet.duration
+    marked.time_base, marked.is_keyframe, marked.stream = packet.time_base, packet.is_keyframe, packet.stream
+    return marked
 
 
 def _add_stream(

@@ -55,6 +55,7 @@ class RtspSink:
     url: rtsp://[user:password@]host[:port]/path; ``self.url`` is without the credentials.
     crf: 0 (best) .. 51; None: 23. bit_rate: bit/s, in its place. A keyframe every 2 s.
     stall_timeout_s: a server that takes nothing for so long counts as lost.
+    sei: what the picture of a frame's index says of itself, as user data in its H264.
     reconnect: go on after a loss, forever; otherwise the next ``write`` raises SinkError. The first
         connection is tried once, by ``open``.
 
@@ -76,6 +77,7 @@ class RtspSink:
         crf: float | None = None,
         bit_rate: int | None = None,
         stall_timeout_s: float = 5.0,
+        sei: Callable[[int], str] | None = None,
         reconnect: bool = True,
         uniform: Callable[[], float] = random.random,
     ) -> None:
@@ -98,6 +100,7 @@ class RtspSink:
         self._crf = DEFAULT_CRF if crf is None else crf
         self._bit_rate = bit_rate
         self._stall_timeout_s = stall_timeout_s
+        self._sei = sei
         self._reconnect = reconnect
         self._uniform = uniform
         self._changed = threading.Condition()  # guards all that follows
@@ -107,7 +110,7 @@ class RtspSink:
         self._info: StreamInfo | None = None
         self._closing = False
         self._state = RtspSinkState.CLOSED
-        self._pending: tuple[int, int] | None = None  # slot and pts of the newest picture
+        self._pending: tuple[int, int, str] | None = None  # slot, pts and SEI of the newest picture
         self._taken_slot: int | None = None  # in the publisher's hands
         self._last_pts: int | None = None
         self._connections = self._frames = self._published = self._drops = 0
@@ -162,7 +165,7 @@ class RtspSink:
                 self._drops += 1
             slot = 1 - self._taken_slot if self._taken_slot is not None else 0
             self._memory.slots[slot] = frame.image
-            self._pending = (slot, pts)
+            self._pending = (slot, pts, self._sei(frame.index) if self._sei is not None else "")
             self._hand_over()
 
     def close(self) -> None:
@@ -228,10 +231,10 @@ class RtspSink:
         if self._publisher is None or not self._publisher.ready:
             return
         if self._pending is not None:
-            slot, pts = self._pending
+            slot, pts, sei = self._pending
             self._pending, self._taken_slot = None, slot
             self._published += 1
-            self._publisher.send({"slot": slot, "pts": pts})
+            self._publisher.send({"slot": slot, "pts": pts, "sei": sei})
         elif self._closing:
             self._publisher.send({"finish": True})
 
