@@ -1,11 +1,12 @@
-"""What processor this is, as far as choices depend on it."""
+"""What processor this is, as far as choices depend on it; and what this process takes of the machine."""
 
 from __future__ import annotations
 
 import os
+import resource
 from pathlib import Path
 
-__all__ = ["cpu_flags", "usable_cpus"]
+__all__ = ["cpu_flags", "resident_mb", "usable_cpus", "used_cpu_s"]
 
 
 def cpu_flags() -> set[str]:
@@ -23,3 +24,15 @@ def usable_cpus() -> int:
     if hasattr(os, "sched_getaffinity"):  # Linux
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def resident_mb() -> float:
+    """Memory of this process, in MB (10^6 bytes). Linux only."""
+    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    return round(pages * resource.getpagesize() / 1e6, 1)
+
+
+def used_cpu_s() -> float:
+    """CPU time of this process in s; of its children none."""
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return round(used.ru_utime + used.ru_stime, 2)

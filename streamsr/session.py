@@ -25,11 +25,10 @@ from .model.consistency import gamma
 from .model.crop import Crop
 from .model.reading import GuideReading, Trace, step_count
 from .report import Certificate, FaceReport, FrameReport, Outcome
-from .session_options import check_fidelity, check_steps
+from .session_options import DEFAULT_FIDELITY, check_fidelity, check_steps
 
 __all__ = ["DEFAULT_FIDELITY", "Detail", "FaceRestorer", "Refused", "Restored", "Session"]
 
-DEFAULT_FIDELITY = 0.4
 ENLARGED_BELOW = 0.9  # of S: camera px of a crop's side
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from .errors import ConfigError
 
-__all__ = ["MAX_STEPS", "check_fidelity", "check_steps"]
+__all__ = ["DEFAULT_FIDELITY", "MAX_STEPS", "check_fidelity", "check_steps"]
 
+DEFAULT_FIDELITY = 0.4
 MAX_STEPS = 64
 
 

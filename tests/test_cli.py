@@ -18,7 +18,7 @@ import rtsp_server
 from media import write_video
 
 from streamsr import doctor
-from streamsr.cli import BENCH_NAMES, DEFAULT_FIDELITY, app, main
+from streamsr.cli import BENCH_NAMES, app, main
 from streamsr.console import live_figures, summary
 from streamsr.run_report import Percentiles, RunReport
 from streamsr.version import __version__
@@ -69,16 +69,10 @@ def test_commands_are_those_that_work(capsys: pytest.CaptureFixture[str]) -> Non
     names = {
         command.name or command.callback.__name__ for command in app.registered_commands if command.callback
     }
-    assert names == {"bench", "demo", "doctor", "enhance", "serve", "train"}
+    assert names == {"bench", "demo", "doctor", "enhance", "serve", "train", "verify", "watch"}
     for name in names:
         assert main([name, "--help"]) == 0
         assert f"Usage: streamsr {name}" in capsys.readouterr().out
-
-
-def test_default_fidelity_is_the_enhancers() -> None:
-    from streamsr import enhancer
-
-    assert DEFAULT_FIDELITY == enhancer.DEFAULT_FIDELITY
 
 
 def test_light_commands_load_no_library() -> None:

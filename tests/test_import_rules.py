@@ -35,7 +35,7 @@ LAYERS = [
     {"train"},
     {"bench", "doctor", "side_by_side"},
     {"console", "demo"},
-    {"cli_enhance", "cli_serve", "doctor_serve"},
+    {"cli_enhance", "cli_serve", "cli_watch", "doctor_serve"},
     {"cli"},
     {"__main__"},
 ]

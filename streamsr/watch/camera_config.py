@@ -110,10 +110,14 @@ class RecordingConfig(_Model):
 
 
 class EvidenceConfig(_Model):
-    """A signed record of the original and the enhanced stream in ``folder``. key_file: Ed25519, PEM."""
+    """A signed record of the original and the enhanced stream in ``folder``, in segments, as a recording is.
+    key_file: Ed25519, PEM."""
 
     folder: FilePath
     key_file: FilePath
+    segment_s: Annotated[Number, Field(ge=1, le=86_400)] = 60.0
+    max_age_s: Annotated[Number, Field(ge=1)] | None = None
+    max_bytes: Annotated[Integer, Field(ge=1_000_000)] | None = None
 
 
 class CameraConfig(_Model):
@@ -158,7 +162,7 @@ class CameraConfig(_Model):
         """Raises KeyedError: nowhere to send to, no such file, a secret that is not there."""
         if not self.sinks and self.recording is None and self.evidence is None:
             raise KeyedError("sink", "is missing: a camera needs a sink, a recording or evidence")
-        if is_rtsp(self.url):
+        if not self.is_file:
             if self.loop:
                 raise KeyedError("loop", "is for a file, and url is an RTSP address")
         elif not Path(self.url).is_file():
@@ -166,9 +170,13 @@ class CameraConfig(_Model):
         self.source_url()
         self.sink_urls()
 
+    @property
+    def is_file(self) -> bool:
+        return not is_rtsp(self.url)
+
     def source_url(self) -> str:
         """The address with its credentials, not to be shown. Raises KeyedError."""
-        if not is_rtsp(self.url):
+        if self.is_file:
             return self.url
         return authorised(self.url, self.username_env, self.password_env, self.password_file)
 

@@ -14,28 +14,26 @@ from ..interpreter import command, environment
 from .link import LINE_BYTES
 from .logs import ChildLines
 
-__all__ = ["Child"]
+__all__ = ["SILENT_S", "Child"]
 
 SILENT_S = 10.0  # a child that says nothing for so long is killed
+START_S = 60.0  # the same, until its owner knows that it has begun
 WATCH_S = 0.5  # silence is looked for this often
 LAST_WORDS_S = 1.0  # for what a dead child has still written
 
 
 class Child:
-    """``python -m streamsr.MODULE FD`` in a fresh interpreter; FD is its end of a socket, see ``link``.
+    """``python -m streamsr.MODULE FD`` in a fresh interpreter; FD is one end of a socket, see ``link``.
 
-    job: its first line. lines: takes what it writes to stderr. on_message: called with each message.
-    The process leads a session of its own: Ctrl-C in a terminal reaches the supervisor alone.
+    job: a line, its first there. on_message: called with each message that it sends. lines: takes what it
+    writes to stderr. The process leads a session of its own: Ctrl-C in a terminal is the supervisor's.
     """
 
     def __init__(
-        self,
-        module: str,
-        job: dict[str, Any],
-        lines: ChildLines,
-        on_message: Callable[[dict[str, Any]], None],
+        self, module: str, job: str, lines: ChildLines, on_message: Callable[[dict[str, Any]], None]
     ) -> None:
         self._module, self._job, self._lines, self._on_message = module, job, lines, on_message
+        self.allowed_silence_s = START_S
         self._process: asyncio.subprocess.Process | None = None
         self._writer: asyncio.StreamWriter | None = None
         self._killed_for: str | None = None
@@ -70,7 +68,7 @@ class Child:
             raise
         try:
             reader, self._writer = await asyncio.open_unix_connection(sock=ours, limit=LINE_BYTES)
-            self._writer.write(json.dumps(self._job).encode() + b"\n")
+            self._writer.write(self._job.encode() + b"\n")
             assert process.stderr is not None
             readers = (
                 asyncio.create_task(self._listen(reader)),
@@ -98,6 +96,12 @@ class Child:
         if self._writer is not None and not self._writer.is_closing():
             self._writer.write(json.dumps(command).encode() + b"\n")
 
+    def terminate(self) -> None:
+        """SIGTERM: finish in good order."""
+        if self._process is not None and self._process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                self._process.terminate()
+
     def kill(self, reason: str) -> None:
         """SIGKILL; nothing happens where it does not run."""
         if self._process is not None and self._process.returncode is None:
@@ -124,8 +128,8 @@ class Child:
             if now - woken_at > 2 * WATCH_S:  # this process stood still: what the child said waits unread
                 self._heard_at += now - woken_at - WATCH_S
             woken_at = now
-            if now - self._heard_at > SILENT_S:
-                self.kill(f"it said nothing for {SILENT_S:g} s")
+            if now - self._heard_at > self.allowed_silence_s:
+                self.kill(f"it said nothing for {self.allowed_silence_s:g} s")
                 return
 
     def _ending(self) -> str:

@@ -30,7 +30,7 @@ def dies_with_parent() -> None:
 
 
 class Link:
-    """``link = await Link.inherited(fd)``; then ``job``, once, and ``commands`` until the supervisor is gone."""
+    """``link = await Link.inherited(fd)``; then ``job``, once, then ``commands``, to the supervisor's end."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader, self._writer = reader, writer
