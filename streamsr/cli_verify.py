@@ -19,7 +19,7 @@ def run(path: Path, key_file: Path | None, *, rerun: bool, device: str, as_json:
     verify_links(verdicts)
     folder = path if path.is_dir() else path.parent
     if rerun:
-        from .evidence.rerun import rerun as enhance_again
+        from .rerun import rerun as enhance_again
 
         enhance_again(folder, [verdict for verdict in verdicts if verdict.ok], device)
     ok = all(verdict.ok for verdict in verdicts)

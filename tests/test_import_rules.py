@@ -30,12 +30,12 @@ LAYERS = [
     {"session"},
     {"enhancer"},
     {"pipeline"},
-    {"rtc", "web"},
+    {"rtc", "web", "evidence"},
     {"serve", "watch"},
-    {"train"},
+    {"train", "rerun"},
     {"bench", "doctor", "side_by_side"},
     {"console", "demo"},
-    {"cli_enhance", "cli_serve", "cli_watch", "doctor_serve"},
+    {"cli_enhance", "cli_serve", "cli_verify", "cli_watch", "doctor_serve"},
     {"cli"},
     {"__main__"},
 ]
@@ -47,6 +47,7 @@ NEVER = {
     "pipeline": {"torch"},
     "session": {"torch", "openvino"},
     "rtc": {"torch"},
+    "evidence": {"torch", "openvino", "mediapipe"},
     "serve": {"torch"},
     "web": {"torch", "av", "aiortc", "mediapipe"},
     "model": {"aiortc", "av", "mediapipe"},
@@ -60,6 +61,8 @@ for found in pkgutil.walk_packages(getattr(part, "__path__", []), part.__name__ 
     importlib.import_module(found.name)
 print(*{name.partition(".")[0] for name in sys.modules})
 """
+
+IMPORT_ONE = "import importlib, sys; importlib.import_module(sys.argv[1]); print(*sys.modules)"
 
 
 def _run(code: str, *args: str) -> str:
@@ -80,6 +83,17 @@ def test_importing_loads_none_of(part: str, forbidden: set[str]) -> None:
         assert importlib.util.find_spec(library), f"{library} is not installed: the rule would prove nothing"
     code = "import sys, streamsr; print(*sys.modules)" if part == "streamsr" else IMPORT_ALL
     assert not forbidden & set(_run(code, part).split())
+
+
+@pytest.mark.parametrize(
+    ("module", "forbidden"),
+    [
+        ("cli_watch", {"torch", "av", "cv2", "mediapipe"}),  # the supervisor
+        ("watch.camera_parts", {"torch", "openvino"}),  # a camera's process, of which there are many
+    ],
+)
+def test_processes_of_watch_load_none_of(module: str, forbidden: set[str]) -> None:
+    assert not forbidden & set(_run(IMPORT_ONE, f"streamsr.{module}").split())
 
 
 def test_import_is_light() -> None:

@@ -1,4 +1,4 @@
-"""The recorded original, decoded and enhanced again, against what was recorded.
+"""Evidence: the recorded original, decoded and enhanced again, against what was recorded.
 
 Checked of every picture that was tracked: that the original decodes to the very picture that was seen. Of
 every frame besides: outcome and network evaluations of each face, t0, the certificate, and the picture:
@@ -24,21 +24,21 @@ import av
 import cv2
 import numpy as np
 
-from ..clock import MONOTONIC
-from ..errors import DecodeError, ModelError
-from ..face.tracker import MediaPipeTracker, Tracker
-from ..fit import fit_image
-from ..frame import Frame as Shown
-from ..io.colour import UprightRgb
-from ..model.crop import Crop
-from ..model.reading import GuideReading, Trace
-from ..model.restorer import Restorer
-from ..report import FaceReport, FrameReport, Outcome
-from ..session import Refused, Session
-from ..watch.region import RegionTracker
-from .mark import draw_mark
-from .sidecar import Certificate, Face, Frame, Header, Packet, Unshown, read_sidecar
-from .verify import Problem, SegmentVerdict
+from .clock import MONOTONIC
+from .errors import DecodeError, ModelError
+from .evidence.mark import draw_mark
+from .evidence.sidecar import Certificate, Face, Frame, Header, Packet, Unshown, read_sidecar
+from .evidence.verify import Problem, SegmentVerdict
+from .face.tracker import MediaPipeTracker, Tracker
+from .fit import fit_image
+from .frame import Frame as Shown
+from .io.colour import UprightRgb
+from .model.crop import Crop
+from .model.reading import GuideReading, Trace
+from .model.restorer import Restorer
+from .report import FaceReport, FrameReport, Outcome
+from .session import Refused, Session
+from .watch.region import RegionTracker
 
 __all__ = ["Rerun", "rerun"]
 
