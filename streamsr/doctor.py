@@ -30,7 +30,7 @@ __all__ = ["Check", "core_works", "examine"]
 
 PYTHON = ((3, 11), (3, 12))  # oldest and newest
 SYSTEM_PYTHON = "/usr/bin/python3"  # the one that distributions package GStreamer's bindings for
-CPU_FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
+CPU_FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "avx512_vnni", "avx_vnni")
 NVIDIA_DRIVER = Path("/proc/driver/nvidia/version")
 
 # what it is for, name in FFmpeg, direction, required
@@ -153,11 +153,21 @@ def _openvino() -> Iterator[Check]:
         library = load_openvino()
         core = library.Core()
         found = f"{library.__version__.partition('-')[0]}, {core.get_property('CPU', 'FULL_DEVICE_NAME')}"
-        half = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     except (ImportError, DeviceError, RuntimeError) as error:  # the last: no device CPU
         yield Check("openvino", False, _one_line(error), fix, True)
     else:
-        yield Check("openvino", True, f"{found}, in {'bf16' if half else 'f32'}", required=True)
+        yield Check("openvino", True, f"{found}{_precision(core)}", required=True)
+
+
+def _precision(core: object) -> str:
+    """In which the packaged weights would run on the cpu. That they are missing is said in another row."""
+    from .model.openvino_engine import cpu_precision
+    from .model.weights import load_weights
+
+    try:
+        return f", in {cpu_precision(core, load_weights())}"
+    except ModelError:
+        return ""
 
 
 def _matmul_ms(dtype: object) -> float:

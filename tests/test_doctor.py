@@ -16,6 +16,7 @@ import pytest
 from streamsr import doctor
 from streamsr.cli import main
 from streamsr.model import weights
+from streamsr.model.openvino_engine import OpenVinoEngine
 
 
 @pytest.fixture(scope="module")
@@ -114,6 +115,11 @@ def test_opencv_without_libgl(tmp_path: Path) -> None:
     ok, found, fix = done.stdout.splitlines()
     assert (ok, found) == ("False", "ImportError: libGL.so.1: cannot open shared object file")
     assert "opencv-contrib-python-headless==" in fix
+
+
+def test_the_precision_of_the_packaged_weights_on_this_processor() -> None:
+    (row,) = doctor._openvino()
+    assert row.found.endswith(f", in {OpenVinoEngine(weights.load_weights(), 1).precision}")
 
 
 def test_altered_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,10 +12,10 @@ import torch
 from streamsr.errors import DeviceError
 from streamsr.face.motion import MOTION_PX, Motion
 from streamsr.model.coding import STATISTICS
-from streamsr.model.engine import Engine, Precision, TorchEngine
+from streamsr.model.engine import Engine, TorchEngine
 from streamsr.model.guide import template_mask
 from streamsr.model.network import GUIDE_OUTPUTS, Condition
-from streamsr.model.openvino_engine import OpenVinoEngine, load_openvino
+from streamsr.model.openvino_engine import OpenVinoEngine
 from streamsr.model.recurrence import Past, nothing
 from streamsr.model.weights import load_weights
 
@@ -127,22 +127,6 @@ def test_what_an_engine_gave_stays_when_it_is_asked_again(in_f32: Engine) -> Non
     before = first.clone()
     in_f32.evaluate(x_in, x_t, y, condition, None, 1.0)
     assert torch.equal(first, before)
-
-
-@pytest.mark.parametrize(
-    ("capabilities", "precision"), [(["FP32", "INT8"], "f32"), (["FP32", "BF16"], "bf16")]
-)
-def test_half_precision_where_the_processor_computes_in_it(
-    monkeypatch: pytest.MonkeyPatch, capabilities: list[str], precision: Precision
-) -> None:
-    library = load_openvino()
-
-    class Core(library.Core):  # type: ignore[misc, name-defined]
-        def get_property(self, device: str, name: str) -> list[str]:
-            return capabilities
-
-    monkeypatch.setattr(library, "Core", Core)
-    assert OpenVinoEngine(load_weights(), threads=1).precision == precision
 
 
 def test_a_missing_openvino_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor
 
+from ..errors import DeviceError
 from ..face.motion import Motion
 from .guide import Reading, template_mask
 from .network import Condition, Memory, Network, Prediction
@@ -16,7 +17,7 @@ from .weights import Weights
 
 __all__ = ["Engine", "Precision", "TorchEngine"]
 
-Precision = Literal["bf16", "f32"]
+Precision = Literal["int8", "bf16", "f32"]
 
 
 class Engine(Protocol):
@@ -29,7 +30,8 @@ class Engine(Protocol):
 
     @property
     def precision(self) -> Precision:
-        """In which the network computes; guide and warp always do in f32."""
+        """In which the network computes; guide and warp always do in f32. int8: its heavy layers, see
+        model.int8, and the rest in bf16 where the processor has that."""
         ...
 
     def prepare(self, level: float) -> None:
@@ -56,7 +58,7 @@ class Engine(Protocol):
 
 
 class TorchEngine:
-    """The modules themselves."""
+    """The modules themselves, in bf16 or f32. Raises DeviceError for another precision."""
 
     def __init__(
         self,
@@ -66,6 +68,8 @@ class TorchEngine:
         *,
         rescaling: int = RESCALING,
     ) -> None:
+        if precision == "int8":
+            raise DeviceError(f"precision int8 is for device cpu: on {device.type} use bf16 or f32")
         self.device, self.precision, self._rescaling = device, precision, rescaling
         self._weights, self._config = weights, weights.network.config
         self._networks: dict[float, Network] = {}

@@ -1,7 +1,7 @@
 """The engine of CPUs: the torch modules, traced once and compiled by OpenVINO.
 
-It fuses what torch runs one operation after another, keeps bfloat16 convolutions at the processor's
-peak, and shares the work among its threads without waiting for one that has lost its core.
+It fuses what torch runs one operation after another, keeps bfloat16 and int8 convolutions at the
+processor's peak, and shares the work among its threads without waiting for one that has lost its core.
 """
 
 from __future__ import annotations
@@ -16,17 +16,21 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..errors import DeviceError
+from ..errors import DeviceError, ModelError
 from ..face.motion import Motion
+from ..machine import cpu_flags
 from .coding import STATISTICS
 from .engine import Precision
 from .guide import Guide, Reading, template_mask
+from .int8 import rounded
 from .network import EMBEDDED, Condition, Memory, Network, Prediction, sampling_phase
 from .recurrence import RESCALING, Past
 from .remap import Recaller
 from .weights import Weights
 
-__all__ = ["OpenVinoEngine", "load_openvino"]
+__all__ = ["OpenVinoEngine", "cpu_precision", "load_openvino"]
+
+_VNNI = {"avx512_vnni", "avx_vnni"}  # without either, int8 is no faster
 
 
 def load_openvino() -> Any:
@@ -40,6 +44,7 @@ def load_openvino() -> Any:
     try:
         import openvino
         import openvino.frontend.pytorch.ts_decoder
+        import openvino.passes
     except ImportError as error:
         raise DeviceError(f"device cpu needs openvino, which does not load: {error}") from error
     finally:
@@ -49,10 +54,21 @@ def load_openvino() -> Any:
     return openvino
 
 
+def cpu_precision(core: Any, weights: Weights) -> Precision:
+    """The fastest: int8 where the processor has instructions for it and the weights have ranges, else bf16
+    where it computes in that, else f32."""
+    if weights.ranges and _VNNI & cpu_flags():
+        return "int8"
+    return _plain_precision(core)
+
+
+def _plain_precision(core: Any) -> Precision:
+    return "bf16" if "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES") else "f32"
+
+
 class OpenVinoEngine:
-    """threads: of its own, beside the caller's. precision: by default bf16 where the processor computes
-    in it, else f32, which is faster there. A level takes half a second to prepare, and 60 MB of memory.
-    Raises DeviceError."""
+    """threads: of its own, beside the caller's. precision: by default ``cpu_precision``. A level takes a
+    second to prepare, and 60 MB of memory. Raises DeviceError, and ModelError for int8 without ranges."""
 
     device = torch.device("cpu")
 
@@ -66,8 +82,10 @@ class OpenVinoEngine:
     ) -> None:
         openvino = load_openvino()
         core = openvino.Core()
-        has_bf16 = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-        self.precision: Precision = precision or ("bf16" if has_bf16 else "f32")
+        self.precision: Precision = precision or cpu_precision(core, weights)
+        if self.precision == "int8" and not weights.ranges:
+            raise ModelError(f"weights {weights.path.name} have no ranges for int8: use bf16 or f32")
+        self._plain = _plain_precision(core) if self.precision == "int8" else self.precision
         self._openvino, self._core, self._threads = openvino, core, threads
         self._weights, self._config = weights, weights.network.config
         self._recaller = Recaller(self._config.width, self._config.grid, rescaling)
@@ -89,7 +107,8 @@ class OpenVinoEngine:
             shapes = [picture, picture, small, (1, EMBEDDED), (1, side, side, 8)]
             if self._weights.description.recurrent:
                 shapes += [picture, (1, grid, grid, width), small, (1, side, side, 1)]
-            self._networks[size, level] = self._compiled(_NetworkOf(network, size), shapes, self.precision)
+            one = rounded(network, size, self._weights.ranges[size]) if self.precision == "int8" else network
+            self._networks[size, level] = self._compiled(_NetworkOf(one, size), shapes, self._plain)
 
     def read(self, x_in: Tensor, native: Tensor, coding: Tensor) -> tuple[Reading, Tensor]:
         run = self._guides[x_in.shape[-1]]
@@ -143,6 +162,9 @@ class _Graph:
             frontend = openvino.frontend.FrontEndManager().load_by_framework("pytorch")
             model = frontend.convert(frontend.load(decoder))
         model.reshape({i: list(shape) for i, shape in enumerate(shapes)})
+        passes = openvino.passes.Manager()
+        passes.register_pass(openvino.passes.ConstantFolding())  # int8 needs its ranges as constants
+        passes.run_passes(model)
         options = {
             "INFERENCE_PRECISION_HINT": precision,
             "INFERENCE_NUM_THREADS": threads,

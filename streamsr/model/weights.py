@@ -2,6 +2,7 @@
 
 A file holds the fidelity weights in bfloat16 and, if it has them, the perceptual ones as what they differ
 by, in 8 bits with a scale for each output channel: the difference is small, and half as large on disk.
+With ranges of what enters its layers it can run in int8.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from safetensors.torch import save_file
 
 from ..errors import ModelError
 from .guide import Guide
+from .int8 import Ranges, as_tensors, from_tensors
 from .network import PRESETS, Network
 
 __all__ = [
@@ -53,7 +55,8 @@ class Description:
 
 @dataclass(frozen=True)
 class Weights:
-    """network: the fidelity weights. change: what the perceptual ones add to them, by name; may be empty."""
+    """network: the fidelity weights. change: what the perceptual ones add to them, by name; may be empty.
+    ranges: for int8, of every level; may be empty."""
 
     network: Network
     guide: Guide
@@ -61,6 +64,7 @@ class Weights:
     sha256: str
     path: Path
     change: dict[str, torch.Tensor]
+    ranges: Ranges
 
     def at(self, fidelity: float) -> Network:
         """theta = theta_fidelity + (1 - fidelity) (theta_perceptual - theta_fidelity), after ESRGAN."""
@@ -120,7 +124,11 @@ def load_weights(path: Path | None = None, *, preset: str = "M") -> Weights:
         guide.load_state_dict(_part(tensors, "guide."))
     except RuntimeError as error:
         raise ModelError(f"weights {path.name} do not fit preset {description.preset}: {error}") from error
-    return Weights(network.eval(), guide.eval(), description, sha256_of(path), path, change)
+    try:
+        ranges = from_tensors(_part(tensors, "range."), network)
+    except ModelError as error:
+        raise ModelError(f"weights {path.name}: {error}") from error
+    return Weights(network.eval(), guide.eval(), description, sha256_of(path), path, change, ranges)
 
 
 def save_weights(
@@ -129,6 +137,7 @@ def save_weights(
     guide: Guide,
     description: Description,
     perceptual: Network | None = None,
+    ranges: Ranges | None = None,
 ) -> str:
     """Write the weights; the file appears whole or not at all. Returns its sha256."""
     tensors = {f"network.{k}": v for k, v in network.state_dict().items()}
@@ -141,6 +150,7 @@ def save_weights(
             scale = scale.clamp_min(1e-12) / 127
             tensors[f"change.{name}"] = (change / _by_row(scale, change)).round().to(torch.int8)
             tensors[f"change_scale.{name}"] = scale
+    tensors |= {f"range.{k}": v for k, v in as_tensors(ranges or {}).items()}
     partial = path.with_suffix(".partial")
     save_file(tensors, partial, metadata={"streamsr": json.dumps(asdict(description))})
     partial.replace(path)
