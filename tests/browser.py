@@ -45,9 +45,9 @@ def write_camera(path: Path, seconds: float = 4.0) -> None:
 
 
 @asynccontextmanager
-async def chromium(camera: Path, **options: Any) -> AsyncIterator[BrowserContext]:
+async def chromium(camera: Path | None, **options: Any) -> AsyncIterator[BrowserContext]:
     """A fresh browser and its only context; options: of the context, such as its viewport."""
-    flags = [*FLAGS, f"--use-file-for-fake-video-capture={camera}"]
+    flags = [*FLAGS, *([f"--use-file-for-fake-video-capture={camera}"] if camera else [])]
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=flags)
         context = await browser.new_context(**options)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
+from importlib import resources
 
 import pytest
 from prometheus_client import Metric
@@ -145,6 +147,8 @@ def test_counters_only_rise_while_processes_come_and_go() -> None:
         }
         assert all(now[key] >= count for key, count in last.items() if key in now)
         last = now
+    changed = camera("gate", process_id=102, restarts=0, frames_in=3001)  # a reload: it is kept anew
+    changing.becomes(status(changed, model=model(process_id=98, restarts=1)))
     found = changing.metrics
     assert value(found, "streamsr_camera_frames_in_total", camera="gate") == 2000 + 3000 + 3001
     assert value(found, "streamsr_camera_faces_total", camera="gate", rung="restored") == 3 * 900
@@ -193,3 +197,60 @@ def test_credentials_never_become_labels() -> None:
     assert "s3cret" not in body and "bob" not in body
     assert value(found, "streamsr_sink_frames_written_total", camera="gate", sink="rtsp://***@h/1") == 5
     assert value(found, "streamsr_sink_frames_written_total", camera="gate", sink="rtsp://***@h/1 (2)") == 6
+
+
+def expressions(dashboard: dict) -> Iterator[str]:
+    """All queries of the panels, and those that fill the choices."""
+    for panel in dashboard["panels"]:
+        yield from (target["expr"] for target in panel.get("targets", ()))
+    for choice in dashboard["templating"]["list"]:
+        if choice["type"] == "query":
+            yield choice["definition"]
+
+
+def test_the_grafana_dashboard_asks_for_metrics_that_there_are(gate: Changing) -> None:
+    dashboard = json.loads(resources.files("streamsr.watch").joinpath("grafana.json").read_text())
+    known: dict[str, set[str]] = {}
+    for name, labels in samples(gate.metrics):
+        known.setdefault(name, set()).update(dict(labels))
+    asked = set()
+    for expression in expressions(dashboard):
+        for name, selectors in re.findall(r"(streamsr_\w+)(?:\{([^}]*)\})?", expression):
+            asked.add(name)
+            assert name in known, expression
+            assert set(re.findall(r"(\w+)\s*[!=]~?", selectors)) <= known[name], expression
+            counted = name.endswith(("_total", "_sum", "_count", "_bucket"))
+            assert not counted or re.search(rf"(rate|increase)\({name}", expression), expression
+    left_out = {re.sub("_(sum|count|bucket)$", "", name) for name in known.keys() - asked}
+    told_otherwise = {  # by a rate, a state or a row of a table
+        "streamsr_camera_frames_in_total",
+        "streamsr_camera_frames_per_second",
+        "streamsr_camera_certificate_max_levels",
+        "streamsr_camera_state_seconds",
+        "streamsr_sink_up",
+        "streamsr_model_state",
+        "streamsr_model_info",
+        "streamsr_reloads_total",
+    }
+    assert left_out == told_otherwise
+
+
+def test_the_grafana_dashboard_is_well_formed() -> None:
+    dashboard = json.loads(resources.files("streamsr.watch").joinpath("grafana.json").read_text())
+    panels = dashboard["panels"]
+    ids = [panel["id"] for panel in panels]
+    assert len(ids) == len(set(ids)) > 25
+    cells = [
+        (x, y)
+        for panel in panels
+        for x in range(panel["gridPos"]["x"], panel["gridPos"]["x"] + panel["gridPos"]["w"])
+        for y in range(panel["gridPos"]["y"], panel["gridPos"]["y"] + panel["gridPos"]["h"])
+    ]
+    assert len(cells) == len(set(cells)), "panels overlap"
+    assert max(x for x, _ in cells) == 23
+    for panel in panels:
+        if panel["type"] != "row":
+            assert panel["title"] and panel["targets"]
+            assert {target["datasource"]["uid"] for target in panel["targets"]} == {"${source}"}
+            refs = [target["refId"] for target in panel["targets"]]
+            assert len(refs) == len(set(refs))

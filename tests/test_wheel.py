@@ -22,6 +22,8 @@ DATA = (
     "streamsr/data/*",
     "streamsr/model/packaged/*",
     "streamsr/serve/page/*",
+    "streamsr/watch/grafana.json",
+    "streamsr/watch/page/*",
     "streamsr/web/page/*",
     "kernels/**/*.cu",
     "bench/*.csv",

@@ -72,7 +72,7 @@ __all__ = ["Metrics"]
 
 MB = 1e6
 BATCHES = (1, 2, 4, 8, 16, 32)  # upper ends of the histogram
-MODEL = ""  # as an owner of counters; no camera has this name
+MODEL, KEPT_MODEL = ("process", ""), ("kept", "")  # owners of counts; a camera has a name
 
 Value = float | None
 Sample = tuple[tuple[str, ...], Value]  # labels, value
@@ -101,7 +101,7 @@ SINK_COUNTS = {
 class Metrics:
     """What ``status`` says, for Prometheus.
 
-    Counters of a process begin at 0 again with the next one; here they go on. For that ``observe`` is to be
+    Counts of a process begin at 0 again with the next one; here they go on. For that ``observe`` is to be
     called about once a second; what a process counted after the last time before it died is lost.
     """
 
@@ -114,13 +114,18 @@ class Metrics:
     def observe(self) -> WatchStatus:
         """Add up what has been counted since the last time."""
         status = self._status()
-        for camera in status.cameras:
-            self._totals.see(camera.name, camera.process_id, _counts_of_camera(camera))
         model = status.model
         counts: dict[Key, float] = {("batch", str(faces)): n for faces, n in model.batches.items()}
         counts |= {("refused",): model.refused, ("cpu",): model.cpu_s or 0.0}
         self._totals.see(MODEL, model.process_id, counts)
-        self._totals.keep({MODEL, *(camera.name for camera in status.cameras)})
+        self._totals.see(KEPT_MODEL, None, {("restarts",): model.restarts})
+        owners = {MODEL, KEPT_MODEL}
+        for camera in status.cameras:
+            process, kept = ("process", camera.name), ("kept", camera.name)
+            self._totals.see(process, camera.process_id, _counts_of_camera(camera))
+            self._totals.see(kept, None, {("restarts",): camera.restarts})
+            owners |= {process, kept}
+        self._totals.keep(owners)
         return status
 
     def exposition(self, accept: str) -> tuple[bytes, str]:
@@ -149,14 +154,16 @@ class Metrics:
         )
         samples: list[Sample] = [(("supervisor", ""), status.cpu_s)]
         samples.append((("model", ""), self._totals.of(MODEL, "cpu")))
-        samples += [(("camera", camera.name), self._totals.of(camera.name, "cpu")) for camera in cameras]
+        samples += [
+            (("camera", camera.name), self._totals.of(("process", camera.name), "cpu")) for camera in cameras
+        ]
         yield _counter("streamsr_cpu_seconds", "CPU time of a process", labels, samples)
 
     def _cameras(self, cameras: tuple[CameraStatus, ...]) -> Iterator[Metric]:
         total = self._totals.of
 
         def counter(name: str, text: str, *key: str) -> Metric:
-            samples = (((camera.name,), total(camera.name, *key)) for camera in cameras)
+            samples = (((camera.name,), total(("process", camera.name), *key)) for camera in cameras)
             return _counter(name, text, ("camera",), samples)
 
         def gauge(name: str, text: str, value: Callable[[CameraStatus], Value]) -> Metric:
@@ -168,7 +175,9 @@ class Metrics:
         yield _states("streamsr_camera_state", ("camera",), states, get_args(CameraState))
         yield gauge("state_seconds", "In its state for so long", lambda camera: camera.since_s)
         yield _camera_info(cameras)
-        restarts: Iterable[Sample] = (((camera.name,), camera.restarts) for camera in cameras)
+        restarts: Iterable[Sample] = (
+            ((camera.name,), total(("kept", camera.name), "restarts")) for camera in cameras
+        )
         yield _counter("streamsr_camera_restarts", "Restarts of its process", ("camera",), restarts)
         for key, text in CAMERA_COUNTS.items():
             yield counter(f"streamsr_camera_{key}", text, key)
@@ -179,7 +188,7 @@ class Metrics:
             "Face-frames by what became of them",
             ("camera", "rung"),
             (
-                ((camera.name, rung.value), total(camera.name, "faces", rung.value))
+                ((camera.name, rung.value), total(("process", camera.name), "faces", rung.value))
                 for camera in cameras
                 for rung in Outcome
             ),
@@ -204,7 +213,10 @@ class Metrics:
         states = [((name, label), sink.state) for name, label, sink in sinks]
         yield _states("streamsr_sink_state", labels, states, get_args(SinkState))
         for key, (metric, text) in SINK_COUNTS.items():
-            samples = (((name, label), self._totals.of(name, "sink", key, label)) for name, label, _ in sinks)
+            samples = (
+                ((name, label), self._totals.of(("process", name), "sink", key, label))
+                for name, label, _ in sinks
+            )
             yield _counter(f"streamsr_sink_{metric}", text, labels, samples)
 
     def _model(self, status: WatchStatus) -> Iterator[Metric]:
@@ -214,7 +226,8 @@ class Metrics:
         yield _states("streamsr_model_state", (), [((), model.state)], get_args(DeviceState))
         if model.device is not None:
             yield InfoMetricFamily("streamsr_model", "Device it runs on", {"device": model.device})
-        yield _counter("streamsr_model_restarts", "Restarts of its process", (), [((), model.restarts)])
+        restarts = self._totals.of(KEPT_MODEL, "restarts")
+        yield _counter("streamsr_model_restarts", "Restarts of its process", (), [((), restarts)])
         yield self._batches()
         refused = self._totals.of(MODEL, "refused")
         yield _counter("streamsr_model_refused", "Faces that could not be done in time", (), [((), refused)])

@@ -3,7 +3,7 @@
 import { Refused, ask } from "./ask.js";
 import { Call, counted, iceServers } from "./call.js";
 import { drawPlot } from "./figures.js";
-import { drawRungs } from "./rungs.js";
+import { drawLegend, drawRungs } from "./rungs.js";
 import "./theme.js";
 import { askToken, knownToken } from "./token.js";
 
@@ -187,7 +187,10 @@ function figures(stats, sums, now) {
   put("rms", report.certificate_rms, 2);
   $("size-in").textContent = report.input_px?.join("×") ?? "–";
   $("size-out").textContent = report.output_px?.join("×") ?? "–";
-  if (total(rungs)) drawRungs($("rungs"), $("legend"), rungs);
+  if (total(rungs)) {
+    drawRungs($("rungs"), rungs);
+    drawLegend($("legend"), rungs);
+  }
   if (stats.delay_ms) delays.push({ at: now, delay: stats.delay_ms });
   while (delays.length && now - delays[0].at > 60_000) delays.shift();
   drawPlot($("plot"), delays, report.budget_ms, now);
