@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 from types import TracebackType
 from typing import Self
 
 from ..errors import ConfigError
 from ..web import Listen, Site
 from .http import Watched, site
+from .logs import event
 
 __all__ = ["Listening"]
+
+_log = logging.getLogger(__name__)
 
 
 class Listening:
@@ -28,10 +32,6 @@ class Listening:
     ) -> None:
         await self._leave()
 
-    @property
-    def url(self) -> str | None:
-        return None if self._site is None else self._site.url
-
     async def change(self, listen: Listen | None) -> None:
         """None: nowhere. Raises ConfigError where that is impossible, and goes on as before."""
         if listen == self._listen:
@@ -49,6 +49,7 @@ class Listening:
             found = site(self._watched, listen)
             await found.__aenter__()
             self._site = found
+            event(_log, logging.INFO, "listening", f"metrics and dashboard at {found.url}", url=found.url)
         self._listen = listen
 
     async def _leave(self) -> None:

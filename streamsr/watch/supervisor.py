@@ -63,11 +63,6 @@ class Supervisor:
                 finally:
                     await self._end()
 
-    @property
-    def url(self) -> str | None:
-        """Of the HTTP side; None: there is none."""
-        return self._http.url
-
     def stop(self) -> None:
         """Finish all outputs, end all processes. A second call does not wait for them."""
         if self._stopping:
