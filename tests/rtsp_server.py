@@ -24,7 +24,10 @@ PACKAGES = (
     "gstreamer1.0-plugins-bad gstreamer1.0-plugins-ugly gstreamer1.0-libav"
 )
 SYSTEM_PYTHON = "/usr/bin/python3"
-ELEMENTS = ("videotestsrc", "x264enc", "h264parse", "rtph264pay", "rtph264depay", "pngdec", "appsrc")
+ELEMENTS = (
+    *("videotestsrc", "multifilesrc", "pngdec", "appsrc", "x264enc", "h264parse", "rtph264pay"),
+    *("rtph264depay", "x265enc", "h265parse", "rtph265pay", "jpegenc", "rtpjpegpay"),
+)
 
 
 ACCESS_UNITS = "video/x-h264,stream-format=byte-stream,alignment=au"
@@ -68,18 +71,33 @@ def _h264(encoder: str) -> str:
     return f"{encoder} ! h264parse ! rtph264pay name=pay0 pt=96 config-interval=1"
 
 
-def live_video(
-    width: int = 160, height: int = 120, rate: Fraction | int = 25, pattern: str = "ball", b_frames: int = 0
-) -> str:
-    """A live test picture in H264, a keyframe every ten pictures."""
+def raw_video(width: int, height: int, rate: Fraction | int = 25) -> str:
+    """Caps of the element "format" in ``live_video``."""
     rate = Fraction(rate)
-    delay = "tune=zerolatency" if b_frames == 0 else f"bframes={b_frames} b-adapt=false rc-lookahead=4"
     return (
-        f"( videotestsrc is-live=true pattern={pattern} ! valve name=valve "
-        f"! video/x-raw,format=I420,width={width},height={height}"
-        f",framerate={rate.numerator}/{rate.denominator} ! "
-        + _h264(f"x264enc {delay} speed-preset=ultrafast bitrate=600 key-int-max=10")
-        + " )"
+        f"video/x-raw,format=I420,width={width},height={height},framerate={rate.numerator}/{rate.denominator}"
+    )
+
+
+def live_video(
+    width: int = 160,
+    height: int = 120,
+    rate: Fraction | int = 25,
+    pattern: str = "ball",
+    b_frames: int = 0,
+    codec: str = "h264",
+) -> str:
+    """A live test picture, a keyframe every ten pictures. codec: "h264", "h265" or "mjpeg"."""
+    delay = "tune=zerolatency" if b_frames == 0 else f"bframes={b_frames} b-adapt=false rc-lookahead=4"
+    coded = {
+        "h264": _h264(f"x264enc {delay} speed-preset=ultrafast bitrate=600 key-int-max=10"),
+        "h265": "x265enc tune=zerolatency speed-preset=ultrafast bitrate=600 key-int-max=10 "
+        "! h265parse ! rtph265pay name=pay0 pt=97 config-interval=1",
+        "mjpeg": "jpegenc ! rtpjpegpay name=pay0 pt=26",
+    }[codec]
+    return (
+        f"( videotestsrc name=camera is-live=true pattern={pattern} ! valve name=valve "
+        f"! capsfilter name=format caps={raw_video(width, height, rate)} ! {coded} )"
     )
 
 
@@ -137,6 +155,10 @@ class RtspServer:
         """Takes effect at the next start."""
         self._play[path] = pipeline
 
+    def set_password(self, password: str) -> None:
+        """Takes effect at the next start."""
+        self._auth[self._auth.index("--password") + 1] = password
+
     def start(self) -> None:
         command = [SYSTEM_PYTHON, __file__, "--port", str(self.port), *self._auth]
         for path, pipeline in self._play.items():
@@ -166,6 +188,10 @@ class RtspServer:
 
     def resume(self) -> None:
         self._command("resume")
+
+    def set(self, element: str, attribute: str, value: str) -> None:
+        """An attribute of an element of the pipelines that run, found by its name."""
+        self._command(f"set {element} {attribute} {value}")
 
     def __enter__(self) -> RtspServer:
         self.start()
@@ -227,7 +253,7 @@ def main() -> int:
     server.set_address("127.0.0.1")
     server.set_service(str(options.port))
     server.get_thread_pool().set_max_threads(8)  # who waits for a relayed stream must not stop its sender
-    valves = []
+    elements = []
     outlets: dict[str, list[Gst.Element]] = {channel: [] for channel in CHANNELS}
 
     def relay(inlet: Gst.Element, channel: str) -> Gst.FlowReturn:
@@ -242,9 +268,8 @@ def main() -> int:
 
     def configure(_factory: object, media: GstRtspServer.RTSPMedia) -> None:
         element = media.get_element()
-        valve = element.get_by_name("valve")
-        if valve is not None:
-            valves.append(valve)
+        elements.append(element)
+        media.connect("unprepared", lambda _media: elements.remove(element))
         for channel in CHANNELS:
             inlet, outlet = element.get_by_name(f"in_{channel}"), element.get_by_name(f"out_{channel}")
             if inlet is not None:
@@ -294,8 +319,11 @@ def main() -> int:
         if not word:  # the tests are gone
             loop.quit()
             return False
-        for valve in valves:
-            valve.set_property("drop", word == "stall")
+        change = {"stall": "set valve drop true", "resume": "set valve drop false"}.get(word, word)
+        _, name, attribute, value = change.split()
+        for element in elements:
+            if (part := element.get_by_name(name)) is not None:
+                Gst.util_set_object_arg(part, attribute, value)
         print(word, flush=True)
         return True
 

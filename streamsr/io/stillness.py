@@ -11,6 +11,7 @@ from ..clock import NS_PER_S
 __all__ = ["StillWatch"]
 
 LOOK_S = 0.5  # between two looks at the picture
+GAP_S = 2.0  # of the time between two looks, so much counts: while no pictures came, nothing was seen
 SAME = 0.1  # mean difference of the luma, in 1/255, below which two pictures are one
 
 
@@ -27,19 +28,20 @@ class StillWatch:
         self.still = False
         self._timeout_ns = round(timeout_s * NS_PER_S)
         self._luma: np.ndarray | None = None
-        self._since_ns = self._looked_ns = 0
+        self._same_ns = self._looked_ns = 0
 
     def see(self, picture: av.VideoFrame, now_ns: int) -> None:
         if self._luma is not None and now_ns - self._looked_ns < LOOK_S * NS_PER_S:
             return
-        self._looked_ns = now_ns
+        passed_ns, self._looked_ns = now_ns - self._looked_ns, now_ns
         plane = picture.planes[0]
         rows = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)
         luma = rows[: picture.height, : picture.width]
         if self._same(luma):
-            self.still = now_ns - self._since_ns >= self._timeout_ns
+            self._same_ns += min(passed_ns, round(GAP_S * NS_PER_S))
         else:
-            self._luma, self._since_ns, self.still = luma.copy(), now_ns, False
+            self._luma, self._same_ns = luma.copy(), 0
+        self.still = self._same_ns >= self._timeout_ns
 
     def _same(self, luma: np.ndarray) -> bool:
         if self._luma is None or luma.shape != self._luma.shape:
