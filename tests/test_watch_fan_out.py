@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -56,9 +57,9 @@ def fan_out() -> Iterator[Callable[..., FanOut]]:
 class Writer:
     """Writes 25 pictures a second on its own thread, counts them, remembers the longest ``write``."""
 
-    def __init__(self, sink: Sink, width: int = 160, height: int = 120) -> None:
-        self.sink, self.size = sink, (width, height)
-        self.count, self.slowest_s = 0, 0.0
+    def __init__(self, sink: Sink, first: int = 0) -> None:
+        self.sink = sink
+        self.count, self.slowest_s = first, 0.0
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run)
 
@@ -72,7 +73,7 @@ class Writer:
 
     def _run(self) -> None:
         while not self._stop.wait(0.04):
-            frame = replace(make_frame(*self.size, self.count), captured_ns=time.monotonic_ns())
+            frame = replace(make_frame(160, 120, self.count), captured_ns=time.monotonic_ns())
             began_s = time.monotonic()
             self.sink.write(frame)
             self.slowest_s = max(self.slowest_s, time.monotonic() - began_s)
@@ -254,6 +255,34 @@ def test_live_and_recorded_at_once_while_the_server_comes_and_goes(
         with av.open(str(path)) as container:
             pictures += sum(1 for _ in container.decode(video=0))
     assert pictures == writer.count
+
+
+def test_a_server_that_accepts_and_never_answers(server: RtspServer, fan_out: Callable[..., FanOut]) -> None:
+    server.kill()
+    good, made = memory("memory:good")
+    sinks = fan_out(sink_plan(server.url("/in")), good)
+    with socket.create_server(("127.0.0.1", server.port)):
+        sinks.open(INFO)
+        with Writer(sinks) as writer:
+            wait_until(lambda: "did not answer within 5 s" in (sinks.statistics()[0].error or ""), 12)
+        assert writer.slowest_s < 0.1
+        wait_until(lambda: sinks.statistics()[0].state == "opening", 4)
+    server.start()
+    with Writer(sinks, first=writer.count) as again:
+        wait_until(lambda: sinks.statistics()[0].state == "writing", RECOVERY_S)
+        wait_until(lambda: sinks.statistics()[0].written > 10, 5)
+    sinks.close()
+    assert len(made[0].final or ()) == again.count
+
+
+def test_closing_does_not_wait_for_a_server_that_never_answers(fan_out: Callable[..., FanOut]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        sinks = fan_out(sink_plan(f"rtsp://127.0.0.1:{silent.getsockname()[1]}/in"))
+        sinks.open(INFO)
+        time.sleep(1)
+        began = time.monotonic()
+        sinks.close()
+        assert time.monotonic() - began < 6
 
 
 def test_a_full_disk_stops_the_recording_alone_and_it_comes_back(
