@@ -119,7 +119,11 @@ class Restorer:
 
     def prepare(self, fidelity: float) -> None:
         """Have this level of fidelity at hand before the first frame asks for it."""
-        self._thread.submit(self._engine.prepare, self._level(fidelity)).result()
+        self._thread.submit(self.prepare_aside, fidelity).result()
+
+    def prepare_aside(self, fidelity: float) -> None:
+        """``prepare`` on the caller's thread; meanwhile other levels may be used, but not this one."""
+        self._engine.prepare(self.level(fidelity))
 
     def warm_up(self, fidelity: float = 1.0) -> None:
         """Run each size once: the first evaluation prepares kernels and takes several times as long."""
@@ -167,7 +171,7 @@ class Restorer:
         sizes = {c.size for c in crops} | {trace.crop.size for trace in traces if trace is not None}
         if len(sizes) != 1 or not sizes <= set(self.sizes):
             raise ModelError(f"crops must share one size of {self.sizes}, got {sorted(sizes)}")
-        level = self._level(fidelity)
+        level = self.level(fidelity)
         return self._thread.submit(self._restored, crops, readings, traces, steps, seed, level).result()
 
     def _restored(
@@ -230,7 +234,8 @@ class Restorer:
             self._noise[key] = noise.to(memory_format=torch.channels_last)  # as the pictures are
         return self._noise[key]
 
-    def _level(self, fidelity: float) -> float:
+    def level(self, fidelity: float) -> float:
+        """That is taken for this fidelity; 1.0 for all where the weights have no levels."""
         return level_of(fidelity) if self._has_levels else 1.0
 
     def _pictures(self, images: Sequence[np.ndarray]) -> Tensor:

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 __all__ = ["main"]
 
-MAX_CONNECTIONS = 512
+MAX_CONNECTIONS = 300  # two files each
 HELLO_S = 5.0  # a connection that has not said by then who it is, ends
 STUCK_S = 60.0  # for an evaluation: the process kills itself, and is started again
 REPORT_S = 1.0

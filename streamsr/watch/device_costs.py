@@ -38,10 +38,10 @@ class _Line:
         self._base = self._slope = 0.0
 
     def learn(self, n: int, ms: float) -> None:
-        # a hiccup counts for no more than twice what was expected: what lasts gets through all the same
-        if self._seen and self.believed == 1.0:
+        if self.believed < 1.0:  # a trial settles the doubt
+            self.believed, self._seen, self._base = 1.0, 0, 0.0
+        elif self._seen:  # a hiccup counts for no more than twice what was expected; what lasts gets through
             ms = min(ms, 2 * self.at(n))
-        self.believed = 1.0
         share = max(1 - _KEEP, 1 / (self._seen + 1))  # a mean at first, then one that forgets
         self._seen += 1
         self._n += share * (n - self._n)

@@ -150,8 +150,9 @@ class DeviceQueue:
 
     @staticmethod
     def _gives_way(kept: list[Job], late: Job) -> Job:
-        """The job of the latest turn that has not begun; ``late`` itself if all others have."""
-        return max((job for job in kept if not job.begun or job is late), key=lambda job: job.camera.turn)
+        """The last job of the latest turn that has not begun; ``late`` itself if all others have."""
+        can = [job for job in reversed(kept) if not job.begun or job is late]
+        return max(can, key=lambda job: job.camera.turn)
 
     def _next_batch(self, now_ns: int) -> list[tuple[Job, int]]:
         """The first job's faces, and as many of others alike as delay nobody before them too much."""
