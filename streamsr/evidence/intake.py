@@ -58,13 +58,14 @@ class Intake:
         self.refused: str | None = None
 
     def begin(self, stream: av.VideoStream) -> int:
+        stencil, self.refused = None, None
         if stream.container.format.name == "avi":
             self.refused = "AVI does not say when a picture is shown"
-            return 0
-        try:
-            stencil, self.refused = Stencil(stream), None
-        except (ValueError, av.FFmpegError) as error:
-            stencil, self.refused = None, str(error)
+        else:
+            try:
+                stencil = Stencil(stream)
+            except (ValueError, av.FFmpegError) as error:
+                self.refused = str(error)
         with self._lock:
             self._connection += 1
             self._stencil, self._began_ns = stencil, None
@@ -98,7 +99,7 @@ class Intake:
 
     def picture(self, connection: int, index: int, pts: int | None) -> None:
         with self._lock:
-            if connection != self._connection:
+            if connection != self._connection or self._stencil is None:
                 return
             waiting = self._waiting.items()
             orders = [order for order, (packet, _) in waiting if packet.pts == pts]

@@ -110,10 +110,11 @@ def verify_segment(path: Path, key: bytes | None = None) -> SegmentVerdict:
     verdict.signed_frames = sum(line.index is not None for line in lines[:signed])
     media = [problem for problem in _media(path.parent, lines, header) if problem is not None]
     verdict.problems += sorted(media, key=lambda problem: (problem.frame is None, problem.frame or 0))
-    if not verdict.problems and not isinstance(lines[-1].record, End):
-        verdict.problems.append(_tail(lines, signed, torn))
-    elif not verdict.problems and torn:
-        verdict.problems.append(Problem("something follows its end"))
+    if broken is None and forged is None:
+        if not isinstance(lines[-1].record, End):
+            verdict.problems.append(_tail(lines, signed, torn))
+        elif torn:
+            verdict.problems.append(Problem("something follows its end"))
     return verdict
 
 
@@ -153,23 +154,28 @@ def _blame(lines: list[Line], at: int) -> Problem:
     untouched = at + 1 < len(lines) and lines[at + 1].prev == lines[at].sha256
     if not untouched:
         return _named(lines, at, "its line was altered or moved")
-    now, before = lines[at].index, lines[at - 1].index
-    if now is not None and before is not None:
-        earlier = next((x.index for x in reversed(lines[: at - 1]) if x.index is not None), before - 1)
-        if now - before != 1 and now - earlier != 2:
-            return Problem("lines are missing from here on", before + 1)
     if at == 1:
         return Problem("the header was altered")
+    now, before, earlier = _index(lines[at:]), _index(lines[:at][::-1]), _index(lines[: at - 1][::-1])
+    own = lines[at - 1].index is not None  # then the gap may be of its making
+    altered = own and now is not None and earlier is not None and now - earlier == 2
+    if now is not None and before is not None and now - before > 1 and not altered:
+        return Problem("lines are missing from here on", before + 1)
     return _named(lines, at - 1, "its line was altered, or lines after it are missing")
+
+
+def _index(lines: list[Line]) -> int | None:
+    """The first there is."""
+    return next((line.index for line in lines if line.index is not None), None)
 
 
 def _named(lines: list[Line], at: int, what: str) -> Problem:
     """A problem of line ``at``: its frame, or the one after the last that is known."""
     if lines[at].index is not None:
         return Problem(what, lines[at].index)
-    before = next((line.index for line in reversed(lines[:at]) if line.index is not None), None)
+    before = _index(lines[:at][::-1])
     if lines[at].record is None:  # it cannot say which frame it was
-        after = next((line.index for line in lines[at + 1 :] if line.index is not None), None)
+        after = _index(lines[at + 1 :])
         guess = after - 1 if after is not None and after > 0 else None if before is None else before + 1
         return Problem(f"{what} (line {at + 1})", guess)
     kind = lines[at].raw.get("kind")
@@ -187,7 +193,7 @@ def _signatures(lines: list[Line], header: Header) -> tuple[int, Problem | None]
         try:
             public.verify(bytes.fromhex(line.record.signature), canonical(unsigned))
         except InvalidSignature:
-            first = next((x.index for x in lines[signed : at + 1] if x.index is not None), None)
+            first = _index(lines[signed : at + 1])
             what = "the signature over it and what follows does not fit: altered, or signed by another"
             return signed, Problem(what if first is not None else "a signature does not fit", first)
         if line.record.lines != at:
@@ -199,7 +205,7 @@ def _signatures(lines: list[Line], header: Header) -> tuple[int, Problem | None]
 def _tail(lines: list[Line], signed: int, torn: int) -> Problem:
     tail = [line.index for line in lines[signed:] if line.index is not None]
     rest = f"{len(tail)} frames and {torn} bytes are an unsigned tail" if tail or torn else "no more follows"
-    last = next((line.index for line in reversed(lines[:signed]) if line.index is not None), None)
+    last = _index(lines[:signed][::-1])
     until = "there is no signature" if last is None else f"signed up to frame {last}, without an end"
     return Problem(f"{until}: {rest}", None)
 
