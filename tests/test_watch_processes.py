@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from fractions import Fraction
@@ -19,6 +20,7 @@ from rtsp_server import RtspServer, free_port, live_video, publish_in, publish_o
 from watch_process import Status, WatchProcess, camera, descendants
 
 from streamsr.io.rtsp import RtspSource
+from streamsr.watch.own_folder import own_folder
 
 RATE = 10
 NAMES = ("north", "east", "south", "west")
@@ -170,6 +172,7 @@ def test_a_camera_that_is_off_at_first_and_one_with_a_wrong_password_come_later(
     text = camera("late", late.url("/live"), sink="late.mp4")
     text += camera("guarded", guarded.url("/live", "ann:s3cr3t"), sink="guarded.mp4")
     with guarded, WatchProcess(tmp_path / "cameras.toml", text) as watch:
+        watch.until(lambda now: now["model"]["state"] == "ready")
         now = watch.until(lambda now: all(camera["state"] == "backoff" for camera in now["cameras"]))
         assert "refused" in now["by_name"]["late"]["error"]
         assert "401" in now["by_name"]["guarded"]["error"]
@@ -203,13 +206,20 @@ def test_another_size_does_not_end_a_stream(gstreamer: None, tmp_path: Path) -> 
     assert len(list(tmp_path.glob("*.mp4"))) == 1
 
 
-def test_nothing_survives_the_supervisor(server: RtspServer, tmp_path: Path) -> None:
+def test_nothing_survives_the_supervisor(
+    server: RtspServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with WatchProcess(
         tmp_path / "cameras.toml", camera("north", server.url("/north"), sink="north.mp4")
     ) as watch:
         watch.streaming("north")
         assert len(descendants(watch.process.pid)) == 2
         watch.send(signal.SIGKILL)  # the end of the block looks for orphans
+        watch.process.wait()
+        (left,) = watch.temporary.iterdir()
+        monkeypatch.setattr(tempfile, "tempdir", str(watch.temporary))
+        with own_folder() as folder:
+            assert list(watch.temporary.iterdir()) == [folder] != [left]
 
 
 def test_a_file_ends_and_another_goes_on(portrait: Path, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -28,14 +29,17 @@ class WatchProcess:
         self.path, self._settings = path, settings
         self.lines: list[str] = []  # of its stderr
         self.configure(text)
-        self._temporary = _temporary()
 
     def configure(self, text: str) -> None:
         self.path.write_text(f'[watch]\nlisten = "127.0.0.1:0"\n{self._settings}\n{text}')
 
     def __enter__(self) -> WatchProcess:
+        self.temporary = Path(tempfile.mkdtemp(prefix="watch-"))
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "streamsr", "watch", str(self.path)], stderr=subprocess.PIPE, text=True
+            [sys.executable, "-m", "streamsr", "watch", str(self.path)],
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "TMPDIR": str(self.temporary)},
         )
         self._reader = threading.Thread(target=self._read)
         self._reader.start()
@@ -52,6 +56,7 @@ class WatchProcess:
         for pid in left:
             os.kill(pid, signal.SIGKILL)
         self._reader.join()
+        shutil.rmtree(self.temporary)
         assert not left, f"orphans: {left}"
 
     def events(self, name: str) -> list[dict[str, Any]]:
@@ -103,11 +108,11 @@ class WatchProcess:
         self.process.send_signal(signum)
 
     def stop(self) -> int:
-        """SIGTERM; the exit status. Nothing is left in the temporary folder."""
+        """SIGTERM; the exit status. Nothing temporary is left."""
         self._family |= descendants(self.process.pid)
         self.send(signal.SIGTERM)
         status = self.process.wait(30)
-        assert _temporary() <= self._temporary
+        assert list(self.temporary.iterdir()) == []
         return status
 
     def _read(self) -> None:
@@ -143,10 +148,6 @@ def _runs(process_id: int) -> bool:
     except (FileNotFoundError, ProcessLookupError):
         return False
     return state != "Z"
-
-
-def _temporary() -> set[str]:
-    return {path.name for path in Path(tempfile.gettempdir()).glob("streamsr-*")}
 
 
 def _toml(value: object) -> str:

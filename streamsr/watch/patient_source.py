@@ -15,7 +15,7 @@ from .logs import event
 
 __all__ = ["PatientSource"]
 
-REFUSED_FIRST_S, REFUSED_CAP_S = 2.0, 8.0  # some cameras lock out who knocks too often with a wrong password
+REFUSED_FIRST_S, REFUSED_CAP_S = 2.0, 6.0  # some cameras lock out who knocks too often with a wrong password
 
 _log = logging.getLogger(__name__)
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Literal
 
 from ..clock import MONOTONIC, NS_PER_S
@@ -21,6 +19,7 @@ from .kept_camera import KeptCamera
 from .kept_model import KeptModel
 from .listening import Listening
 from .logs import event
+from .own_folder import own_folder
 from .status import WatchStatus
 
 __all__ = ["Supervisor"]
@@ -51,9 +50,9 @@ class Supervisor:
 
     async def run(self) -> None:
         """Until ``stop``: then the outputs are finished. Raises ConfigError, ModelError: it cannot begin."""
-        with TemporaryDirectory(prefix="streamsr-watch-") as folder:
+        with own_folder() as folder:
             async with self._http, asyncio.TaskGroup() as self._tasks:
-                self._socket = Path(folder, "model")
+                self._socket = folder / "model"
                 self._model = self._start_model(self._model_job(self._config))
                 for camera in self._config.cameras:
                     self._cameras[camera.name] = self._start_camera(camera)
