@@ -11,9 +11,11 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from helpers import wait_until
 
 from streamsr.interpreter import command, environment
+from streamsr.model.crop import Crop
 from streamsr.watch.device_job import DeviceJob, DeviceReport
 
 
@@ -48,7 +50,8 @@ class ModelProcess:
 
     def ready(self, timeout_s: float = 60) -> ModelProcess:
         wait_until(
-            lambda: self.process.poll() is not None or any(r.state == "ready" for r in self.reports), timeout_s
+            lambda: self.process.poll() is not None or any(r.state == "ready" for r in self.reports),
+            timeout_s,
         )
         assert self.process.poll() is None, self.errors
         return self
@@ -111,3 +114,31 @@ class ModelProcess:
 def soon(seconds: float) -> int:
     """A deadline: CLOCK_MONOTONIC, ns."""
     return time.monotonic_ns() + round(seconds * 1e9)
+
+
+def tiny_weights(folder: Path) -> Path:
+    """Small, random and quick, with all that weights may have: a cache and levels of fidelity."""
+    import torch
+
+    from streamsr.model.guide import Guide
+    from streamsr.model.network import PRESETS, Network
+    from streamsr.model.weights import Description, save_weights
+
+    torch.manual_seed(5)
+    network, perceptual, guide = Network(PRESETS["tiny"]), Network(PRESETS["tiny"]), Guide()
+    with torch.no_grad():
+        for parameter in (*network.parameters(), *guide.parameters()):
+            if not parameter.any():
+                parameter.normal_(0, 0.03)
+        perceptual.load_state_dict(network.state_dict())
+        for parameter in perceptual.parameters():
+            parameter.add_(0.01 * torch.randn_like(parameter))
+    path = folder / "tiny.safetensors"
+    save_weights(path, network, guide, Description("tiny", "c+e", True), perceptual)
+    return path
+
+
+def random_crop(size: int, seed: int = 0) -> Crop:
+    rng = np.random.default_rng(seed)
+    x_in, y = (rng.integers(0, 256, (side, side, 3), np.uint8) for side in (size, size // 4))
+    return Crop(x_in, y, np.eye(2, 3) / 2, rng.uniform(0, 255, (96, 88)).astype(np.float32))

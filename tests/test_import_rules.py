@@ -46,6 +46,7 @@ NEVER = {
     "io": {"torch"},
     "pipeline": {"torch"},
     "session": {"torch", "openvino"},
+    "watch.remote": {"torch", "openvino"},
     "rtc": {"torch"},
     "evidence": {"torch", "openvino", "mediapipe"},
     "serve": {"torch"},

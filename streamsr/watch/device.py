@@ -157,19 +157,22 @@ class Server:
 
     async def _look_after(self) -> None:
         while True:
-            now_ns = time.monotonic_ns()
             if self._evaluator is None:
                 self._tell(DeviceReport(state="starting", rss_mb=_rss_mb(), cpu_s=_cpu_s()))
             else:
-                self._tell(self._report(self._evaluator, now_ns))
-                if self._evaluator.under_way_ns(now_ns) > STUCK_S * NS_PER_S:
-                    _log.critical("an evaluation has not ended for %g s", STUCK_S)
-                    os.abort()  # nothing else ends a thread that is stuck in a library
-                for connection in list(self._connections):
-                    silent = connection.name is None and now_ns - connection.since_ns > HELLO_S * NS_PER_S
-                    if connection.broken or silent:
-                        self._close(connection, self._evaluator)
+                self._look_at(self._evaluator)
             await asyncio.sleep(REPORT_S)
+
+    def _look_at(self, evaluator: Evaluator) -> None:
+        now_ns = time.monotonic_ns()
+        self._tell(self._report(evaluator, now_ns))
+        if evaluator.under_way_ns(now_ns) > STUCK_S * NS_PER_S:
+            _log.critical("an evaluation has not ended for %g s", STUCK_S)
+            os.abort()  # nothing else ends a thread that is stuck in a library
+        for connection in list(self._connections):
+            silent = connection.name is None and now_ns - connection.since_ns > HELLO_S * NS_PER_S
+            if connection.broken or silent:
+                self._close(connection, evaluator)
 
     def _report(self, evaluator: Evaluator, now_ns: int) -> DeviceReport:
         self._busy.append((now_ns, evaluator.busy_ns(now_ns)))

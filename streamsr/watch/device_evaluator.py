@@ -126,23 +126,28 @@ class Evaluator:
         try:
             while (batch := self._next()) is not None:
                 self._evaluate(batch)
+                del batch  # it holds its cameras' memory, and the next one may be long in coming
         except BaseException as error:  # whatever it was: a process that cannot evaluate has to end
             self._on_failure(error)
 
     def _next(self) -> list[tuple[Job, int]] | None:
         with self._changed:
             while not self._closing:
-                now_ns = time.monotonic_ns()
-                batch, late = self._queue.take(now_ns)
-                for job in late:
-                    self._refuse(job.request)
-                if batch:
-                    self._began_ns = now_ns
+                if batch := self._take(time.monotonic_ns()):
                     return batch
-                for connection in self._connections:
-                    connection.pasts.forget(now_ns)
-                self._changed.wait(_TIDY_S)
+                self._changed.wait(_TIDY_S)  # with no local name for anything of a camera's
             return None
+
+    def _take(self, now_ns: int) -> list[tuple[Job, int]]:
+        batch, late = self._queue.take(now_ns)
+        for job in late:
+            self._refuse(job.request)
+        if batch:
+            self._began_ns = now_ns
+        else:
+            for connection in self._connections:
+                connection.pasts.forget(now_ns)
+        return batch
 
     def _evaluate(self, batch: list[tuple[Job, int]]) -> None:
         began_ns, kind = time.monotonic_ns(), batch[0][0].kind

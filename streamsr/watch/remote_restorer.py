@@ -203,12 +203,12 @@ class RemoteRestorer:
 
     def _open_slot(self, deadline_ns: int | None, size: int) -> tuple[int, int]:
         """A slot that nothing is in, and the id of the request that will be. Raises Refused."""
+        while self._receive(0.0) is not None:  # answers that came too late
+            pass
         if not self._ready(deadline_ns):
             raise Refused("the model process is not there")
         if size not in self.sizes:  # it was started with other weights than this session
             raise Refused(f"the model process knows sizes {self.sizes}, not {size}")
-        while self._receive(0.0) is not None:  # answers that came too late
-            pass
         if not self._free:
             raise Refused("the model process has not answered yet what it was asked before")
         slot, request_id = self._free.pop(), next(self._ids)
