@@ -1,6 +1,7 @@
 # make demo    the main job on an embedded sample; writes out/
 # make test    installs what the tests need (also system packages, where it may) and runs them all
 # make check   ruff and mypy
+# make soak    30 minutes of watch with a fault every 20 seconds, and the tests that take minutes
 # make venv    .venv with everything above; the other targets call it
 #
 # TORCH is what pip installs for torch, before anything else. A pin, because a range may fetch another
@@ -18,13 +19,17 @@ pip := $(py) -m pip --disable-pip-version-check -q
 stamp := $(VENV)/.installed
 types := build/types
 
-.PHONY: demo test check venv test-deps
+.PHONY: demo test check soak venv test-deps
 
 demo: venv
 	@$(VENV)/bin/streamsr demo $(ARGS)
 
 test: venv test-deps
 	@$(py) -m pytest $(ARGS)
+
+soak: venv test-deps
+	@$(py) -m pytest -m soak
+	@$(py) tests/soak.py $(ARGS)
 
 # mypy knows no editable install that maps folders: show it kernels/ and bench/ where they are imported.
 check: venv
