@@ -90,11 +90,10 @@ def _segment(sidecar: Path, restorer: Restorer, result: Rerun) -> Problem | None
     records = [line.record for line in read_sidecar(sidecar)[0]]
     header = records[0]
     assert isinstance(header, Header), "verified before"
-    if header.weights_sha256 != restorer.sha256:
-        raise ModelError(
-            f"{sidecar.name} was made with weights {header.weights_sha256}, these are {restorer.sha256}"
-        )
     frames = [record for record in records if isinstance(record, Frame)]
+    for weights in {frame.weights_sha256 or header.weights_sha256 for frame in frames if _restored(frame)}:
+        if weights != restorer.sha256:
+            raise ModelError(f"{sidecar.name} was made with weights {weights}, these are {restorer.sha256}")
     packets = [p for record in records if isinstance(record, Frame | Unshown) for p in record.packets]
     followed = _Followed(restorer)
     session = Session(
@@ -236,6 +235,10 @@ class _Followed:
             raise Refused
         if asked != done:
             self.lost = True
+
+
+def _restored(frame: Frame) -> bool:
+    return any(face.outcome == Outcome.RESTORED for face in frame.faces)
 
 
 def _side(crops: Sequence[Crop]) -> int:

@@ -18,7 +18,21 @@ Each line has the SHA-256 of the line before it; ``chain`` says what is hashed a
 what a packet's hash is of. A segment stands alone: what is remembered of a face begins anew with it.
 """
 
-from .evidence import Evidence
-from .recorder import EvidenceStatistics, Limits
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .evidence import Evidence
+    from .recorder import EvidenceStatistics, Limits
 
 __all__ = ["Evidence", "EvidenceStatistics", "Limits"]
+
+_HOME = {"Evidence": "evidence", "EvidenceStatistics": "recorder", "Limits": "recorder"}
+
+
+def __getattr__(name: str) -> Any:  # keys and chains are looked at without PyAV
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f".{_HOME[name]}", __name__), name)

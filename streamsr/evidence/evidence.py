@@ -94,12 +94,17 @@ class Evidence:
         """For the source: ``RtspSource(url, tap=...)``, ``FileSource(path, tap=...)``."""
         return self._recorder.intake
 
+    @property
+    def weights(self) -> str | None:
+        """SHA-256 of the weights in use; None while the model is not there."""
+        return self._enhancer.model_sha256 if self._enhancer is not None else None
+
     def sei(self, index: int) -> str:
         """What the enhanced picture of that index says of itself, as JSON; also for ``RtspSink(sei=...)``."""
         said = {
             "enhanced": True,
             "streamsr": __version__,
-            "weights": self._enhancer.model_sha256 if self._enhancer is not None else None,
+            "weights": self.weights,
             "recording": self._recording,
             "index": index,
         }
@@ -164,7 +169,7 @@ class Evidence:
             "started": utc(time.time()),
             "streamsr": __version__,
             "versions": versions(),
-            "weights_sha256": enhancer.model_sha256,
+            "weights_sha256": self.weights,
             "device": str(enhancer.device),
             "configuration": {
                 **self._configuration,
@@ -260,7 +265,7 @@ class EvidenceSession:
         note = self._evidence.noted(index)
         if note is not None:
             note.settings = {"fidelity": self.fidelity, "steps": self.steps, "enabled": self.enabled}
-            note.faces = restored.faces
+            note.faces, note.weights = restored.faces, self._evidence.weights
             note.late = "before" if late_before else "during" if self._late(deadline_ns) else None
             note.reached = "restored"
         return index, restored

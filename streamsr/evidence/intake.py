@@ -30,10 +30,9 @@ class Arrived:
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """A picture came out; unshown: packets that will not have one any more."""
+    """A picture came out."""
 
     picture: Picture
-    unshown: list[Packet]
 
 
 class Intake:
@@ -52,6 +51,7 @@ class Intake:
         self._began_ns: int | None = None  # None: the next packet begins a segment
         self._renew_ns: int | None = None  # from then on the next keyframe does
         self._waiting: OrderedDict[int, tuple[Packet, int]] = OrderedDict()  # by order; with its segment
+        self._unshown: list[tuple[Packet, int]] = []  # whose picture is not waited for any more
         self._order = 0
         self._segment_of: OrderedDict[int, int] = OrderedDict()
         self.lost = self._lost_before = 0
@@ -106,15 +106,14 @@ class Intake:
             if not orders:  # AVI has decode times only
                 orders = [order for order, (packet, _) in waiting if packet.dts == pts][:1]
             claimed = [self._waiting.pop(order) for order in orders]
-            unshown = []
             while len(self._waiting) > WAITING_MAX:
-                unshown.append(self._waiting.popitem(last=False)[1][0])
+                self._unshown.append(self._waiting.popitem(last=False)[1])
             segment = claimed[0][1] if claimed else self._segment
             self._segment_of[index] = segment
             if len(self._segment_of) > KNOWN_MAX:
                 self._segment_of.popitem(last=False)
             picture = Picture(index, segment, [packet for packet, _ in claimed])
-            self._put(Decoded(picture, unshown), 0)
+            self._put(Decoded(picture), 0)
 
     def segment_of(self, index: int) -> int | None:
         """Of a picture that came out not long ago."""
@@ -126,12 +125,13 @@ class Intake:
         with self._lock:
             self._renew_ns = self._clock.now_ns() + round(pause_s * NS_PER_S)
 
-    def unshown(self) -> list[Packet]:
-        """Packets that wait for their picture, when none will come any more."""
+    def unshown(self, segment: int) -> list[Packet]:
+        """Packets of ``segment``, which is over, of which no picture came; once. Older ones are forgotten."""
         with self._lock:
-            packets = [packet for packet, _ in self._waiting.values()]
-            self._waiting.clear()
-            return packets
+            gone = [order for order, (_, number) in self._waiting.items() if number <= segment]
+            found = self._unshown + [self._waiting.pop(order) for order in gone]
+            self._unshown = [each for each in found if each[1] > segment]
+            return [packet for packet, number in found if number == segment]
 
     def _begins(self, keyframe: bool, now_ns: int) -> bool:
         if self._began_ns is None:

@@ -174,8 +174,6 @@ class Recorder:
                 if self._pending and self._pending[-1].index >= event.picture.index:  # a source begun anew
                     self._flush()
                 self._pending.append(event.picture)
-                if event.unshown and self._open:
-                    self._active().add_unshown(event.unshown)
             while len(self._pending) > PENDING_MAX:
                 self._drop(self._pending.popleft())
         else:
@@ -238,7 +236,10 @@ class Recorder:
         return self._active()
 
     def _finish(self) -> None:
-        self._previous = self._active().finish()
+        segment = self._active()
+        unshown = self.intake.unshown(segment.number)
+        segment.add_unshown([packet for packet in unshown if packet.sha256])
+        self._previous = segment.finish()
         self._open.popleft()
         with self._changed:
             self._segments += 1
@@ -246,10 +247,7 @@ class Recorder:
 
     def _complete(self) -> None:
         self._flush()
-        unshown = self.intake.unshown()
         while self._open:
-            if len(self._open) == 1:
-                self._active().add_unshown([packet for packet in unshown if packet.sha256])
             self._finish()
 
     def _fail(self, reason: str) -> None:

@@ -77,7 +77,7 @@ class Note:
     """How far a picture got, and what became of it there.
 
     reached: "tracked", "restored", "composited" or "sent". late: its deadline was over "before" the model
-    was asked, or "during". settings: fidelity, steps, enabled.
+    was asked, or "during". settings: fidelity, steps, enabled. weights: of the model that was asked.
     """
 
     pts: int
@@ -88,10 +88,12 @@ class Note:
     reached: str = "tracked"
     late: str | None = None
     settings: dict[str, Any] = field(default_factory=dict)
+    weights: str | None = None
     faces: tuple[FaceReport, ...] = ()
     report: FrameReport | None = None
 
-    def line(self) -> dict[str, Any]:
+    def line(self, weights: str | None) -> dict[str, Any]:
+        """weights: that the header names."""
         found: dict[str, Any] = {
             "pts": self.pts,
             "time_base": str(self.time_base),
@@ -103,6 +105,8 @@ class Note:
             found["faces"] = [_face_line(face) for face in self.faces]
             if self.late is not None:
                 found["late"] = self.late
+            if self.weights != weights:  # the model came later, or was exchanged
+                found["weights_sha256"] = self.weights
         return found
 
 
@@ -121,6 +125,7 @@ class Segment:
         self._original = OriginalFile(self._paths["original"], stencil)
         self._enhanced: EnhancedFile | None = None
         self._chain: Chain | None = None
+        self._weights: str | None = None
         self._held: deque[tuple[dict[str, Any], int, int]] = deque()
         self._signed_at, self._signed_lines = time.monotonic(), 0
         self.frames = 0
@@ -141,6 +146,7 @@ class Segment:
 
     def activate(self, key: Ed25519PrivateKey, header: dict[str, Any], previous: str | None) -> None:
         """Begin the sidecar. previous: hash of the last line of the segment before; None: not known."""
+        self._weights = header["weights_sha256"]
         self._chain = Chain(self._sidecar, key)
         self._chain.write(
             {
@@ -181,7 +187,7 @@ class Segment:
             "kind": "frame",
             "index": picture.index,
             "time": at,
-            **note.line(),
+            **note.line(self._weights),
             "packets": [packet.line() for packet in picture.packets],
             "enhanced": {
                 "px": [frame.width, frame.height],
@@ -206,7 +212,7 @@ class Segment:
             "kind": "dropped",
             "index": picture.index,
             "reached": "decoded" if note is None else note.reached,
-            **({} if note is None else note.line()),
+            **({} if note is None else note.line(self._weights)),
             "packets": [packet.line() for packet in picture.packets],
         }
         self._hold(line, picture.packets, -1)

@@ -123,6 +123,7 @@ class Frame(_Model):
     reached: Literal["decoded", "tracked", "restored", "composited", "sent"] = "sent"
     discontinuity: bool = False
     late: Literal["before", "during"] | None = None
+    weights_sha256: Sha256 | None = None
     input: Input | None = None
     settings: Settings | None = None
     faces: list[Face] = []

@@ -17,6 +17,7 @@ from pydantic import (
 )
 
 from ..errors import ConfigError, redact
+from ..evidence.keys import private_key
 from ..io.rtsp_url import PORTS, check_url
 from ..session_options import MAX_STEPS
 from .credentials import KeyedError, authorised
@@ -159,7 +160,7 @@ class CameraConfig(_Model):
     evidence: EvidenceConfig | None = None
 
     def check(self) -> None:
-        """Raises KeyedError: nowhere to send to, no such file, a secret that is not there."""
+        """Raises KeyedError: nowhere to send to, no such file, a secret or a key that is not there."""
         if not self.sinks and self.recording is None and self.evidence is None:
             raise KeyedError("sink", "is missing: a camera needs a sink, a recording or evidence")
         if not self.is_file:
@@ -169,6 +170,11 @@ class CameraConfig(_Model):
             raise KeyedError("url", f"names {self.url}, which is no file")
         self.source_url()
         self.sink_urls()
+        if self.evidence is not None:
+            try:
+                private_key(self.evidence.key_file)
+            except ConfigError as error:
+                raise KeyedError("evidence", f"cannot sign: {error}") from None
 
     @property
     def is_file(self) -> bool:

@@ -29,8 +29,8 @@ class CameraParts:
         cv2.setNumThreads(1)  # there is a process a camera: they share the processors already
         self._job, camera = job, job.camera
         self.snapshots = Snapshots(clock)
-        self._fan_out = self._outputs()
         self._evidence = self._record()
+        self._fan_out = self._outputs()
         restorer = RemoteRestorer(job.device_socket, name=camera.name, priority=camera.priority)
         enhancer: Enhancer = CameraEnhancer(restorer, roi_px=camera.roi, show=self.snapshots.show)
         sink: Sink | None = self._fan_out
@@ -73,7 +73,8 @@ class CameraParts:
             self._evidence.close()
 
     def _outputs(self) -> FanOut | None:
-        plans = [sink_plan(url) for url in self._job.sink_urls]
+        sei = self._evidence.sei if self._evidence is not None else None
+        plans = [sink_plan(url, sei=sei) for url in self._job.sink_urls]
         if (told := self._job.camera.recording) is not None:
             plans.append(
                 recording_plan(
@@ -90,7 +91,13 @@ class CameraParts:
         if (told := camera.evidence) is None:
             return None
         limits = Limits(segment_s=told.segment_s, max_age_s=told.max_age_s, max_bytes=told.max_bytes)
-        return Evidence(told.folder, told.key_file, camera=camera.name, limits=limits)
+        return Evidence(
+            told.folder,
+            told.key_file,
+            camera=camera.name,
+            limits=limits,
+            configuration={"roi": camera.roi, "on_motion": True},
+        )
 
     def _open_source(self) -> Source:
         camera, tap = self._job.camera, self._evidence.tap if self._evidence is not None else None

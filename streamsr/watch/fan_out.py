@@ -88,8 +88,14 @@ class FanOut:
             branch.join(max(0.0, until - time.monotonic()))
 
 
-def sink_plan(url: str, *, transport: str = "tcp", crf: int | None = None) -> SinkPlan:
-    """An RTSP server or a video file.
+def sink_plan(
+    url: str,
+    *,
+    transport: str = "tcp",
+    crf: int | None = None,
+    sei: Callable[[int], str] | None = None,
+) -> SinkPlan:
+    """An RTSP server or a video file. sei: of the first, see ``RtspSink``.
 
     A file that is there already is left alone: the next one gets the time, in UTC, into its name.
     Raises ConfigError for anything else.
@@ -97,7 +103,10 @@ def sink_plan(url: str, *, transport: str = "tcp", crf: int | None = None) -> Si
     if url.lower().startswith(("rtsp://", "rtsps://")):
         from ..io.rtsp_sink import RtspSink
 
-        return SinkPlan(redact(url), lambda: RtspSink(url, transport=transport, crf=crf, reconnect=False))
+        def make() -> Sink:
+            return RtspSink(url, transport=transport, crf=crf, sei=sei, reconnect=False)
+
+        return SinkPlan(redact(url), make)
     if "%" in Path(url).name:
         raise ConfigError(f"an output of a camera is rtsp:// or a video file, got {url!r}")
     return SinkPlan(redact(url), lambda: open_sink(_free(url), crf=crf), pictures=RECORDING_PICTURES)
