@@ -31,7 +31,7 @@ ELEMENTS = (
 
 
 ACCESS_UNITS = "video/x-h264,stream-format=byte-stream,alignment=au"
-CHANNELS = ("a", "b")
+CHANNELS = ("a", "b", "c", "d")
 
 
 def missing() -> str | None:
