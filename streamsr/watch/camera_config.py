@@ -174,7 +174,7 @@ class CameraConfig(_Model):
             try:
                 private_key(self.evidence.key_file)
             except ConfigError as error:
-                raise KeyedError("evidence", f"cannot sign: {error}") from None
+                raise KeyedError("evidence.key_file", f"cannot sign: {error}") from None
 
     @property
     def is_file(self) -> bool:

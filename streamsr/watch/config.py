@@ -143,7 +143,7 @@ def _misfits(config: WatchConfig) -> Iterator[tuple[tuple[str | int, ...], str]]
         try:
             camera.check()
         except KeyedError as error:
-            yield ("camera", index, error.key), str(error)
+            yield ("camera", index, *error.key.split(".")), str(error)
         claims = [("name", camera.name)]
         claims += [("sink", url) for url in camera.sinks]
         for key, table in (("recording", camera.recording), ("evidence", camera.evidence)):

@@ -12,7 +12,7 @@ __all__ = ["KeyedError", "authorised", "secret"]
 
 
 class KeyedError(ConfigError):
-    """``key`` is of the table that is wrong; the message is to be read after it."""
+    """``key`` is of the table that is wrong, with dots; the message is to be read after it."""
 
     def __init__(self, key: str, message: str) -> None:
         super().__init__(message)
