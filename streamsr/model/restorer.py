@@ -100,7 +100,7 @@ class Restorer:
     ) -> Restorer:
         """The packaged weights, or those at ``path``. Raises ModelError, DeviceError.
 
-        precision: by default bf16, and f32 on a CPU without instructions for it: there it is faster.
+        precision: by default the fastest: bf16 on a GPU, on a CPU see ``openvino_engine.cpu_precision``.
         rescaling: s of the cache's warp.
         """
         return cls(path, choose_device(device), precision, threads, rescaling)

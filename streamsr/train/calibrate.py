@@ -16,7 +16,7 @@ __all__ = ["measure_ranges"]
 MARGIN = 1.1  # of what was seen
 _LEVELS = LEVELS[::2]  # the ends and what lies between
 _BATCH = 4
-_FRAMES = 3  # of a clip
+_FRAMES = 2  # of a clip: one without a past, one with it
 
 
 def measure_ranges(weights: Weights, data: Path, cache: Path, faces: int = 16) -> Ranges:
