@@ -30,6 +30,7 @@ class Scene:
     def __init__(self, folder: Path, cameras: int) -> None:
         self.names = [f"camera{index}" for index in range(cameras)]
         self.folder = folder
+        self.disk: Path | None = None  # where a full disk can be tried
         self.servers: dict[str, RtspServer] = {}
         self.relays: dict[str, FaultRelay] = {}
         self._stack = ExitStack()

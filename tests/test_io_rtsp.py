@@ -95,6 +95,13 @@ def test_hd_is_read_with_its_matrix(serve, source):
     assert np.abs(read(camera, 1)[0].image.astype(int) - (255, 0, 0)).max() <= 4
 
 
+def test_a_picture_may_not_ask_for_the_whole_memory(serve, source, monkeypatch):
+    monkeypatch.setattr("streamsr.io.rtsp_connection.MAX_PIXELS", 100 * 100)
+    server = serve({"/live": live_video()})
+    with pytest.raises(SourceError, match="Invalid argument"):
+        source(server.url("/live")).open()
+
+
 def test_b_frames_come_in_order(serve, source):
     server = serve({"/b": live_video(b_frames=2)})
     camera = source(server.url("/b"))

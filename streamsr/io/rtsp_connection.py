@@ -19,6 +19,7 @@ from .tap import PacketTap
 __all__ = ["Connection", "Ingest", "Receiver"]
 
 FALLBACK_RATE = Fraction(25)  # where the server names none
+MAX_PIXELS = 8192 * 8192  # of a picture; a damaged header may ask for the whole memory
 RESET_S = 1.0  # without a picture among damaged packets for so long, the decoder begins anew
 GRACE_S = 1.0  # FFmpeg's own timeouts come this much after the receiver's, and end a thread it gave up
 
@@ -135,6 +136,7 @@ class Connection:
         if decoder is None:
             return "there is no decoder for the stream's codec"
         self.codec = decoder.name
+        decoder.options = {**decoder.options, "max_pixels": str(MAX_PIXELS)}
         decoder.thread_type = ThreadType.SLICE  # over pictures, each thread would delay by one
         decoder.thread_count = self._ingest.threads
         decoder.flags |= int(Flags.low_delay)

@@ -35,7 +35,7 @@ class StillWatch:
             return
         passed_ns, self._looked_ns = now_ns - self._looked_ns, now_ns
         plane = picture.planes[0]
-        rows = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)
+        rows = np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)
         luma = rows[: picture.height, : picture.width]
         if self._same(luma):
             self._same_ns += min(passed_ns, round(GAP_S * NS_PER_S))

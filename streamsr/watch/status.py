@@ -45,7 +45,8 @@ class SourceStatus(_Model):
     frames: pictures decoded. drops: of those, replaced by a newer one before they were read.
     late: pictures left out because they came out of order. damaged: packets that could not be decoded.
     stalls: connections given up because no picture came. frozen: times the picture stood still.
-    codec: of the pictures, as FFmpeg names it; None before the first.
+    jumps: times the camera's clock was set. resized: changes of size. recoded: changes of codec.
+    resets: times the decoder began anew. codec: as FFmpeg names it; None before the first picture.
     """
 
     url: str
@@ -55,6 +56,10 @@ class SourceStatus(_Model):
     damaged: int = 0
     stalls: int = 0
     frozen: int = 0
+    jumps: int = 0
+    resized: int = 0
+    recoded: int = 0
+    resets: int = 0
     codec: str | None = None
 
 
