@@ -30,6 +30,10 @@
 | streamsr_source_damaged_packets_total | counter, packets | that could not be decoded |
 | streamsr_source_stalls_total | counter | connections given up because no picture came |
 | streamsr_source_freezes_total | counter | times the picture stood still |
+| streamsr_source_clock_jumps_total | counter | times the camera's clock was set |
+| streamsr_source_size_changes_total | counter | of its pictures |
+| streamsr_source_codec_changes_total | counter | from one connection to the next |
+| streamsr_source_decoder_resets_total | counter | after damage that did not end |
 | streamsr_sink_up | 0 or 1 | the ``sink`` takes pictures |
 | streamsr_sink_state | 0 or 1 | 1 for the ``state`` it is in |
 | streamsr_sink_frames_written_total | counter, frames | that it took |
@@ -90,6 +94,10 @@ SOURCE_COUNTS = {  # of SourceStatus: name of the metric, help
     "damaged": ("damaged_packets", "Packets that could not be decoded"),
     "stalls": ("stalls", "Connections given up because no picture came"),
     "frozen": ("freezes", "Times the picture stood still"),
+    "jumps": ("clock_jumps", "Times the camera's clock was set"),
+    "resized": ("size_changes", "Changes of the size of its pictures"),
+    "recoded": ("codec_changes", "Changes of its codec from one connection to the next"),
+    "resets": ("decoder_resets", "Times the decoder began anew after damage that did not end"),
 }
 SINK_COUNTS = {
     "written": ("frames_written", "Frames that it took"),
