@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -26,7 +27,8 @@ SEGMENT = re.compile(r"\d{8}T\d{6}\.\d{3}Z\.mp4")
 PARTIAL = re.compile(rf"\.({SEGMENT.pattern})\.[0-9a-f]{{8}}\.partial")
 LOCK = ".recording"
 FRAGMENT_S = 2.0  # a kill costs no more than about this
-TIDY_S = 1.0  # limits and free space are looked at this often
+TIDY_S = 1.0  # limits and free space are looked at this often...
+LOOK_S = 60.0  # ...and the folder, which may hold a month of files, this often and after every segment
 PARTS = 4  # a segment takes at most this part of max_bytes: what is deleted at once is no more
 MIN_FREE_BYTES = 64_000_000
 
@@ -82,7 +84,9 @@ class SegmentSink:
         self._file: FileSink | None = None
         self._began: Fraction = Fraction(0)  # of the segment: the first picture's time, s
         self._shift = 0
-        self._tidied_ns = 0
+        self._partial: Path | None = None  # of the segment, while it is written
+        self._found: deque[tuple[Path, os.stat_result]] = deque()  # complete segments, oldest first
+        self._tidied_ns = self._looked_ns = 0
         self._salvaged = self._deleted_early = 0
 
     @property
@@ -104,6 +108,7 @@ class SegmentSink:
                 self._folder.mkdir(parents=True, exist_ok=True)
                 self._take_lock()
                 self._salvage()
+                self._look()
             self._tidy()
         except SinkError:
             self._give_lock_back()
@@ -114,7 +119,7 @@ class SegmentSink:
         if self._info is None or self._lock is None:
             raise SinkError(f"{self.url} is not open", self.url)
         time_s = frame.pts * frame.time_base
-        if self._clock.now_ns() - self._tidied_ns >= TIDY_S * NS_PER_S:
+        if self._is_time_to_tidy():
             self._tidy()
             if self._max_bytes is not None and self._partial_bytes() > self._max_bytes / PARTS:
                 self._finish()
@@ -133,7 +138,7 @@ class SegmentSink:
 
         Raises SinkError.
         """
-        if self._lock is not None and self._clock.now_ns() - self._tidied_ns >= TIDY_S * NS_PER_S:
+        if self._lock is not None and self._is_time_to_tidy():
             self._tidy()
 
     def close(self) -> None:
@@ -161,46 +166,63 @@ class SegmentSink:
             self._fail(error)
         self._file, self._shift = file, frame.pts
         self._began = frame.pts * frame.time_base
+        self._partial = next(self._folder.glob(f".{path.name}.*.partial"), None)
 
     def _finish(self) -> None:
         """Complete the segment, if there is one."""
         try:
             if self._file is not None:
                 self._file.close()
+                with self._explained():
+                    self._look()
         except SinkError as error:
             self._fail(error)
-        self._file = None
+        self._file = self._partial = None
 
     def _fail(self, error: SinkError) -> None:
         """Keep what is complete of the segment, and raise ``error`` or that the disk is full."""
         if self._file is not None:
             self._file.abort()
-        self._file = None
+        self._file = self._partial = None
         with self._explained():
             self._salvage()
             if self._free_bytes() < self._min_free_bytes:
                 raise self._full() from None
         raise error
 
+    def _is_time_to_tidy(self) -> bool:
+        return self._clock.now_ns() - self._tidied_ns >= TIDY_S * NS_PER_S
+
     def _tidy(self) -> None:
         """Delete what the limits do not allow. Raises DiskFullError, with the segment completed."""
         self._tidied_ns = self._clock.now_ns()
         with self._explained():
-            found = [(path, path.stat()) for path in segments_in(self._folder)]
-            total = sum(status.st_size for _, status in found) + self._partial_bytes()
-            for path, status in found:
+            if self._tidied_ns - self._looked_ns >= LOOK_S * NS_PER_S:
+                self._look()
+            total = sum(status.st_size for _, status in self._found) + self._partial_bytes()
+            while self._found:
+                path, status = self._found[0]
                 old = self._max_age_s is not None and status.st_mtime < self._wall() - self._max_age_s
                 much = self._max_bytes is not None and total > self._max_bytes
                 tight = self._limited() and self._free_bytes() < self._min_free_bytes
                 if not (old or much or tight):
                     break
                 path.unlink(missing_ok=True)
+                self._found.popleft()
                 total -= status.st_size
                 self._deleted_early += not (old or much)
             full = self._free_bytes() < self._min_free_bytes
         if full:
             self._finish()
             raise self._full()
+
+    def _look(self) -> None:
+        """What complete segments there are. Raises OSError."""
+        self._looked_ns = self._clock.now_ns()
+        self._found.clear()
+        for path in segments_in(self._folder):
+            with contextlib.suppress(FileNotFoundError):  # somebody else deleted it just now
+                self._found.append((path, path.stat()))
 
     def _limited(self) -> bool:
         return self._max_age_s is not None or self._max_bytes is not None
@@ -213,7 +235,7 @@ class SegmentSink:
         return DiskFullError(f"the disk is full: {free:.1f} MB free, recording wants {wanted:g} MB", self.url)
 
     def _partial_bytes(self) -> int:
-        return sum(path.stat().st_size for path in self._folder.iterdir() if PARTIAL.fullmatch(path.name))
+        return self._partial.stat().st_size if self._partial is not None else 0
 
     def _salvage(self) -> None:
         for partial in sorted(self._folder.iterdir()):
