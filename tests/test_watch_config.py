@@ -134,7 +134,8 @@ def test_what_need_not_be_said(file: Path) -> None:
         ('evidence = { folder = "e" }', "12: camera.evidence.key_file is missing"),
         (
             'evidence = { folder = "e", key_file = "k" }',
-            "12: camera.evidence.key_file cannot sign: cannot read the key {folder}/k: No such file or directory",
+            "12: camera.evidence.key_file cannot sign: cannot read the key {folder}/k: "
+            "No such file or directory",
         ),
         ("= 3", "12: not TOML: Invalid statement"),
         ('sink = "a', "12: not TOML: Illegal character '\\n'"),

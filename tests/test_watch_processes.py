@@ -223,7 +223,9 @@ def test_nothing_survives_the_supervisor(
 
 
 def test_a_file_ends_and_another_goes_on(portrait: Path, tmp_path: Path) -> None:
-    text = camera("once", portrait, sink="once.mp4") + camera("ever", portrait, sink="ever.mp4", loop=True)
+    """A region without the face leaves it as it is."""
+    text = camera("once", portrait, sink="once.mp4")
+    text += camera("ever", portrait, sink="ever.mp4", loop=True, roi=[0, 0, 30, 30])
     text += camera("off", portrait, sink="off.mp4", enabled=False)
     with WatchProcess(tmp_path / "cameras.toml", text) as watch:
         now = watch.until(
@@ -231,6 +233,7 @@ def test_a_file_ends_and_another_goes_on(portrait: Path, tmp_path: Path) -> None
                 now["by_name"]["once"]["state"] == "stopped" and now["by_name"]["ever"]["frames_out"] > 70
             )
         )
+        assert now["by_name"]["once"]["faces"] > 30 and now["by_name"]["ever"]["faces"] == 0
         assert now["by_name"]["once"]["restarts"] == 0 and now["by_name"]["ever"]["state"] == "streaming"
         assert now["by_name"]["off"]["state"] == "stopped" and now["by_name"]["off"]["process_id"] is None
         watch.get("api/cameras/ever/after.jpg")

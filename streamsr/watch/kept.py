@@ -85,6 +85,10 @@ class Kept(ABC):
         self._stage, self._since_ns = stage, MONOTONIC.now_ns()
 
     @property
+    def _process_id(self) -> int | None:
+        return None if self._child is None else self._child.process_id
+
+    @property
     def _since_s(self) -> float:
         return (MONOTONIC.now_ns() - self._since_ns) / NS_PER_S
 

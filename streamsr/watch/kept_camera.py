@@ -24,14 +24,11 @@ _log = logging.getLogger("streamsr.watch.supervisor")
 
 
 class KeptCamera(Kept):
-    """A camera that is switched off has no process, and ``run`` returns at once.
+    """A camera that is switched off has no process, and ``run`` returns at once."""
 
-    Its secrets are read once, here. Raises KeyedError.
-    """
-
-    def __init__(self, camera: CameraConfig, device_socket: str, turns: asyncio.Semaphore) -> None:
-        super().__init__("camera", camera.name, turns)
-        self._job = CameraJob.of(camera, device_socket)
+    def __init__(self, job: CameraJob, turns: asyncio.Semaphore | None) -> None:
+        super().__init__("camera", job.camera.name, turns)
+        self._job = job
         self._last: CameraStatus | None = None  # of the process that runs, or ran last
         self._pictures: dict[str, bytes] = {}
         self._asked_at = 0.0
@@ -49,20 +46,16 @@ class KeptCamera(Kept):
     def status(self) -> CameraStatus:
         last = self._last
         update: dict[str, Any] = {"restarts": self.restarts}
-        if self._stage == "starting" and last is not None:
-            if last.state != "streaming":
-                update["error"] = last.error or self.error
-            return last.model_copy(update=update)
-        state: CameraState = "failed" if self._stage == "backoff" else self._stage
-        return CameraStatus(
-            name=self._job.camera.name,
-            priority=self._job.camera.priority,
-            state=state,
-            since_s=self._since_s,
-            error=self.error,
-            process_id=None if self._child is None else self._child.process_id,
-            **update,
-        )
+        if last is None or self._stage == "backoff":
+            state: CameraState = "failed" if self._stage == "backoff" else self._stage
+            camera, since_s = self._job.camera, self._since_s
+            last = CameraStatus(name=camera.name, priority=camera.priority, state=state, since_s=since_s)
+            update |= {"process_id": self._process_id, "error": self.error}
+        elif self._stage == "stopped":
+            update |= {"state": "stopped", "since_s": self._since_s, "process_id": None}
+        elif last.state != "streaming" and last.error is None:
+            update |= {"error": self.error}
+        return last.model_copy(update=update)
 
     def snapshot(self, which: Literal["before", "after"]) -> bytes | None:
         """The newest picture, small, as JPEG; the process makes them while somebody asks."""

@@ -47,7 +47,7 @@ class KeptModel(Kept):
             since_s=self._since_s,
             error=None if state == "ready" else self.error,
             restarts=self.restarts,
-            process_id=None if self._child is None else self._child.process_id,
+            process_id=self._process_id,
             **figures,
         )
 

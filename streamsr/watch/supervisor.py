@@ -13,6 +13,7 @@ from ..machine import resident_mb, usable_cpus, used_cpu_s
 from ..session_options import DEFAULT_FIDELITY
 from ..version import __version__
 from .camera_config import CameraConfig
+from .camera_job import CameraJob
 from .config import WatchConfig, load
 from .device_job import DeviceJob
 from .kept_camera import KeptCamera
@@ -168,6 +169,6 @@ class Supervisor:
         return model
 
     def _start_camera(self, camera: CameraConfig) -> KeptCamera:
-        kept = KeptCamera(camera, str(self._socket), self._turns)
+        kept = KeptCamera(CameraJob.of(camera, str(self._socket)), self._turns)
         self._tasks.create_task(kept.run())
         return kept
