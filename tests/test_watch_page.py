@@ -179,15 +179,26 @@ async def test_it_says_when_nobody_answers_and_goes_on_by_itself() -> None:
             page = await context.new_page()
             await page.goto(dashboard.url)
             await expect(page.locator("#camera-gate .view")).to_have_attribute("data-picture", "new")
-        await expect(page.get_by_role("alert")).to_contain_text(
-            "The server does not answer since", timeout=10_000
-        )
+        await expect(page.get_by_role("alert")).to_contain_text("The server does not answer", timeout=10_000)
         await expect(page.locator("#status")).to_have_text("No connection")
         assert float(await page.evaluate("getComputedStyle(document.querySelector('#cameras')).opacity")) < 1
         await page.screenshot(path=SHOTS / "watch-gone.png")
         async with watching(now, port=port):
             await expect(page.locator("#gone")).to_be_hidden(timeout=10_000)
             await expect(page.locator("#status")).to_contain_text("4 cameras")
+
+
+async def test_an_answer_that_ends_in_its_middle_does_not_end_the_page() -> None:
+    async with open_page(wall(1)) as (dashboard, page):
+        await expect(page.locator("#camera-gate .view")).to_have_attribute("data-picture", "new")
+        await page.route("**/api/status", lambda route: route.fulfill(status=200, body='{"version": "0.'))
+        await page.route("**/*.jpg", lambda route: route.fulfill(status=200, body="half a pictu"))
+        await expect(page.get_by_role("alert")).to_contain_text("The server does not answer")
+        await page.unroute("**/api/status")
+        await expect(page.locator("#gone")).to_be_hidden()
+        await page.unroute("**/*.jpg")
+        dashboard.watched.now = status(camera("gate"), camera("yard"))
+        await expect(page.locator("#camera-yard .view")).to_have_attribute("data-picture", "new")
 
 
 async def test_the_model_process_and_details() -> None:

@@ -1,12 +1,13 @@
 // One camera on the wall: its pictures before and after, its state and figures.
 
-import { Refused, ask } from "./ask.js";
+import { ask } from "./ask.js";
 import { drawRungs } from "./rungs.js";
 import { DOTS, SINK, TONES, count, duration, number, ofCamera } from "./words.js";
 
 const MINUTE_MS = 60_000;
 const LINGER_MS = 10_000; // a camera that was in trouble keeps its place for so long
 const PICTURE_MS = 1000;
+const ANSWER_MS = 5000; // longest wait for one
 
 /** Cards that are on the screen now: only their pictures are asked for. */
 const seen = new IntersectionObserver((entries) => {
@@ -77,8 +78,8 @@ export class Card {
       draw(this.canvases.after, after);
       if (before || after) this.pictured = performance.now();
       this.#pictureAge(performance.now());
-    } catch (error) {
-      if (!(error instanceof Refused)) throw error; // the wall says why, from its own question
+    } catch {
+      this.etags = {}; // the page says that the server is gone, from its own question
     } finally {
       this.asking = false;
     }
@@ -87,7 +88,10 @@ export class Card {
   /** Null: the same as before, or none. */
   async #fetch(which, token) {
     const headers = this.etags[which] ? { "If-None-Match": this.etags[which] } : {};
-    const response = await ask(`/api/cameras/${this.name}/${which}.jpg`, token, { headers });
+    const response = await ask(`/api/cameras/${this.name}/${which}.jpg`, token, {
+      headers,
+      signal: AbortSignal.timeout(ANSWER_MS),
+    });
     if (response.status !== 200) return null;
     this.etags[which] = response.headers.get("ETag");
     return createImageBitmap(await response.blob());

@@ -23,15 +23,15 @@ async function poll() {
     const response = await ask("/api/status", token, { signal: AbortSignal.timeout(ANSWER_MS) });
     show(await response.json());
     answered = new Date();
-    gone(null);
+    back();
   } catch (error) {
-    if (!(error instanceof Refused)) throw error;
     if (error.status === 401) {
       token = await askToken(token !== null);
       if (token === null) return needsToken();
       pause = 0;
     } else {
-      gone(error.status ? error.message : "The server does not answer");
+      gone(error.status ? error.message : null);
+      if (!(error instanceof Refused)) console.warn(error); // an answer that ends in its middle, say
     }
   }
   setTimeout(poll, pause);
@@ -118,16 +118,19 @@ function model({ model, cameras, ...status }, now) {
 
 // -- small things -----------------------------------------------------------------------------------
 
-/** why: the server gives no answer that can be shown; null: it does. */
-function gone(why) {
-  $("all").dataset.gone = String(why !== null);
-  $("gone").hidden = why === null;
-  if (why === null) return;
-  const since = answered ? `since ${answered.toLocaleTimeString()}. What stands below is as it was then` : "yet";
-  const sentence = `${why.charAt(0).toUpperCase()}${why.slice(1)} ${since}; trying again.`;
-  if ($("gone").textContent !== sentence) $("gone").textContent = sentence;
+/** There is no answer that can be shown. refusal: what the server said instead, if anything. */
+function gone(refusal) {
+  const then = answered ? ` What stands below is as it was at ${answered.toLocaleTimeString()}.` : "";
+  text("gone", `${refusal ? `The server refuses: ${refusal}` : "The server does not answer"}; trying again.${then}`);
+  $("all").dataset.gone = "true";
+  $("gone").hidden = false;
   say("bad", "No connection");
   document.title = "(!) streamsr watch";
+}
+
+function back() {
+  $("all").dataset.gone = "false";
+  $("gone").hidden = true;
 }
 
 function trouble(id, why) {
