@@ -19,6 +19,7 @@ BENCHMARKS = {
     "gamma": "streamsr.bench.gamma",
     "guide": "streamsr.bench.guide",
     "quality": "streamsr.bench.quality",
+    "remote": "streamsr.bench.remote",
     "steps": "streamsr.bench.steps",
     "throughput": "streamsr.bench.throughput",
     "tracking": "streamsr.bench.tracking",
