@@ -99,6 +99,21 @@ def test_a_gap_in_the_pictures_begins_a_new_segment(tmp_path: Path) -> None:
     ]
 
 
+def test_a_camera_that_is_away_leaves_a_complete_segment(tmp_path: Path) -> None:
+    camera = Camera(tmp_path, segment_s=60)
+    camera.sink.open(INFO)
+    camera.record(3)
+    camera.clock.advance_ms(59_000)
+    camera.sink.idle()
+    assert segments_in(tmp_path) == []
+    camera.clock.advance_ms(2_000)
+    camera.sink.idle()
+    assert [len(pts_of(path)) for path in segments_in(tmp_path)] == [75]
+    camera.record(1)
+    camera.sink.close()
+    assert [len(pts_of(path)) for path in segments_in(tmp_path)] == [75, 25]
+
+
 def test_a_wall_clock_that_is_set_back_overwrites_nothing(tmp_path: Path) -> None:
     camera = Camera(tmp_path, segment_s=1)
     camera.sink.open(INFO)
@@ -134,11 +149,11 @@ def test_the_age_limit_holds_while_no_pictures_come(tmp_path: Path) -> None:
     camera = Camera(tmp_path, segment_s=1, max_age_s=3600)
     camera.sink.open(INFO)
     camera.record(2.5)
-    for path in segments_in(tmp_path):
-        os.utime(path, (camera.wall(), camera.wall()))
     camera.clock.advance_ms(3_500_000)
     camera.sink.idle()
-    assert len(segments_in(tmp_path)) == 2
+    assert len(segments_in(tmp_path)) == 3
+    for path in segments_in(tmp_path):
+        os.utime(path, (NOON + 3, NOON + 3))
     camera.clock.advance_ms(200_000)
     camera.sink.idle()
     assert segments_in(tmp_path) == []

@@ -86,7 +86,7 @@ class SegmentSink:
         self._shift = 0
         self._partial: Path | None = None  # of the segment, while it is written
         self._found: deque[tuple[Path, os.stat_result]] = deque()  # complete segments, oldest first
-        self._tidied_ns = self._looked_ns = 0
+        self._tidied_ns = self._looked_ns = self._written_ns = 0
         self._salvaged = self._deleted_early = 0
 
     @property
@@ -132,14 +132,18 @@ class SegmentSink:
             self._file.write(replace(frame, pts=frame.pts - self._shift))
         except SinkError as error:
             self._fail(error)
+        self._written_ns = self._clock.now_ns()
 
     def idle(self) -> None:
-        """To be called every second or so while no pictures come: ages are limited all the same.
+        """To be called every second or so while no pictures come. Raises SinkError.
 
-        Raises SinkError.
+        Ages are limited all the same, and after ``segment_s`` the segment is completed without more pictures.
         """
-        if self._lock is not None and self._is_time_to_tidy():
-            self._tidy()
+        if self._lock is None or not self._is_time_to_tidy():
+            return
+        self._tidy()
+        if self._clock.now_ns() - self._written_ns >= self._segment_s * NS_PER_S:
+            self._finish()
 
     def close(self) -> None:
         """Complete the last segment. Raises SinkError; what can be saved of it is kept then too."""
@@ -157,8 +161,9 @@ class SegmentSink:
         assert self._info is not None
         age_s = (self._clock.now_ns() - frame.captured_ns) / NS_PER_S
         began = datetime.fromtimestamp(self._wall() - age_s, UTC)
-        while (path := self._folder / _name(began)).exists():  # the wall clock was set back
-            began += timedelta(milliseconds=1)
+        with self._explained():
+            while (path := self._folder / _name(began)).exists():  # the wall clock was set back
+                began += timedelta(milliseconds=1)
         file = FileSink(str(path), crf=self._crf, fragment_s=FRAGMENT_S, threads=1)
         try:
             file.open(self._info)
@@ -235,7 +240,8 @@ class SegmentSink:
         return DiskFullError(f"the disk is full: {free:.1f} MB free, recording wants {wanted:g} MB", self.url)
 
     def _partial_bytes(self) -> int:
-        return self._partial.stat().st_size if self._partial is not None else 0
+        with self._explained():
+            return self._partial.stat().st_size if self._partial is not None else 0
 
     def _salvage(self) -> None:
         for partial in sorted(self._folder.iterdir()):
