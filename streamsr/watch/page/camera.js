@@ -6,7 +6,6 @@ import { DOTS, SINK, TONES, count, duration, number, ofCamera } from "./words.js
 
 const MINUTE_MS = 60_000;
 const LINGER_MS = 10_000; // a camera that was in trouble keeps its place for so long
-const PICTURE_MS = 1000;
 const ANSWER_MS = 5000; // longest wait for one
 
 /** Cards that are on the screen now: only their pictures are asked for. */
@@ -34,7 +33,7 @@ export class Card {
     this.samples = []; // of the last minute: { at, rungs, process }
     this.troubles = []; // { at, rank }
     this.visible = false;
-    this.pictured = null; // when the newest picture came
+    this.pictured = false;
     this.find(".view").dataset.picture = "none";
     cards.set(this.element, this);
     seen.observe(this.element);
@@ -59,7 +58,7 @@ export class Card {
     put(status, words + since);
     this.#trouble(camera, tone);
     this.#figures(camera, now);
-    this.#pictureAge(now);
+    this.#showPicture();
     this.#more();
   }
 
@@ -76,8 +75,8 @@ export class Card {
       const [before, after] = await Promise.all(["before", "after"].map((which) => this.#fetch(which, token)));
       draw(this.canvases.before, before);
       draw(this.canvases.after, after);
-      if (before || after) this.pictured = performance.now();
-      this.#pictureAge(performance.now());
+      if (before || after) this.pictured = true;
+      this.#showPicture();
     } catch {
       this.etags = {}; // the page says that the server is gone, from its own question
     } finally {
@@ -133,12 +132,10 @@ export class Card {
     return Object.fromEntries(Object.entries(camera.rungs).map(([rung, n]) => [rung, n - (oldest[rung] ?? 0)]));
   }
 
-  #pictureAge(now) {
+  #showPicture() {
     const off = this.camera.state === "stopped";
-    const old = this.camera.state !== "streaming" || (this.visible && now - this.pictured > 10 * PICTURE_MS);
-    const view = this.find(".view");
-    const state = this.pictured === null || off ? "none" : old ? "old" : "new";
-    if (view.dataset.picture !== state) view.dataset.picture = state;
+    const state = !this.pictured || off ? "none" : this.camera.state === "streaming" ? "new" : "old";
+    this.find(".view").dataset.picture = state;
     put(this.find(".blank"), off ? "Switched off" : state === "old" ? "Last picture" : "No picture yet");
   }
 
