@@ -117,7 +117,8 @@ def _segment(sidecar: Path, restorer: Restorer, result: Rerun) -> Problem | None
                 clean = False
             if frame.input is None:
                 continue
-            image = _wanted(original, frame)
+            image = _wanted(original, frame) if frame.packets else None
+            clean = clean and bool(frame.packets)  # without, nobody can say which picture it was
             if image is None or _sha256(image) != frame.input.sha256:
                 if clean:
                     return Problem("the original does not decode to the picture that was seen", frame.index)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import threading
 from fractions import Fraction
 from pathlib import Path
 
@@ -179,6 +181,27 @@ def test_full_disk_of_a_live_stream_is_said_and_the_stream_goes_on(recording, en
     assert report.frames_out > 20
     assert figures.unrecorded > 0 and "No space left" in (figures.error or "")
     assert any("No space left" in warning for warning in report.warnings)
+
+
+def test_room_again_on_the_disk_begins_a_segment_that_names_the_gap(recording, enhancer, tiny_disk) -> None:
+    source = tiny_disk.parent / "slow.mp4"
+    write_video(source, count=100, size=(64, 48), rate=Fraction(12), options={"g": "6"})
+    ballast = tiny_disk / "ballast"
+    with contextlib.suppress(OSError), ballast.open("ab", buffering=0) as file:
+        while file.write(bytes(4096)):
+            pass
+    timer = threading.Timer(2.0, ballast.unlink)
+    timer.start()
+    _, figures = record(source, tiny_disk / "e", recording / "key.pem", enhancer, live=True)
+    timer.join()
+    assert figures.error is None and figures.frames > 0 and figures.unrecorded > 0
+    verdicts = [verify_segment(path) for path in sorted((tiny_disk / "e").glob("*.jsonl"))]
+    [sound] = [verdict for verdict in verdicts if verdict.ok]
+    assert sound.frames == figures.frames
+    assert sound.gap is not None and "No space left" in sound.gap["reason"]
+    assert sound.gap["frames_unrecorded"] == figures.unrecorded
+    stems = {path.name.split("Z-")[0] for path in (tiny_disk / "e").iterdir()}
+    assert len(stems) <= 2  # what could not be begun leaves nothing
 
 
 def _noise(index: int, width: int, height: int) -> np.ndarray:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import time
 import uuid
 from dataclasses import replace
@@ -57,7 +58,7 @@ class Evidence:
         configuration: dict[str, Any] | None = None,
         clock: Clock = MONOTONIC,
     ) -> None:
-        if not camera.replace("-", "").replace("_", "").isalnum():
+        if not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", camera):
             raise ConfigError(f"the camera's name must be letters, digits, - and _, got {camera!r}")
         key = private_key(Path(key_file))
         self.public_key = public_bytes(key.public_key())
@@ -141,11 +142,9 @@ class Evidence:
 
     def write(self, frame: Frame, info: StreamInfo, live: bool) -> None:
         """Record a frame that leaves. Raises SinkError: of a file, when it cannot be recorded."""
-        statistics = self._recorder.statistics()
-        if not live and statistics.error is not None:
-            raise SinkError(f"evidence cannot be recorded: {statistics.error}", str(self._folder))
+        self._check(live)
         intake = self._recorder.intake
-        if intake.segment_of(frame.index) is None and not statistics.frames:
+        if intake.segment_of(frame.index) is None and not self.statistics().frames:
             reason = intake.refused or "this source has no packets to see"
             raise SinkError(f"evidence wants an RTSP source or a video file: {reason}", str(self._folder))
         note = self._notes.get(frame.index)
@@ -157,6 +156,16 @@ class Evidence:
         self._stalled = not taken
         if taken:
             self._notes.forget(frame.index)
+
+    def finish(self, live: bool) -> None:
+        """As ``close``. Raises SinkError: of a file, when it could not be recorded."""
+        self.close()
+        self._check(live)
+
+    def _check(self, live: bool) -> None:
+        error = self.statistics().error
+        if not live and error is not None:
+            raise SinkError(f"evidence cannot be recorded: {error}", str(self._folder))
 
     def _header(self) -> dict[str, Any]:
         session, enhancer = self._session, self._enhancer
@@ -317,7 +326,8 @@ class EvidenceSink:
             self._inner.write(frame)
 
     def close(self) -> None:
-        self._evidence.close()
+        """Raises SinkError: of a file, also when the record could not be completed."""
+        self._evidence.finish(self._live)
         if self._inner is not None:
             self._inner.close()
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
+import re
 import threading
 import time
 from collections import deque
@@ -98,9 +100,10 @@ class Recorder:
         self._notes: dict[int, Note] = {}
         self._previous: str | None = None
         self._gap: str | None = None  # why something is missing before the next segment
-        self._failed = 0  # segments up to this number are given up
+        self._newest = self._failed = 0  # segments: begun last; given up, with all before it
         self._frames = self._unrecorded = self._segments = self._unrecorded_said = 0
         self._error: str | None = None
+        self._names = re.compile(rf"({re.escape(camera)}-\d{{8}}T\d{{6}}\.\d{{3}}Z-\d{{5,}})\..+")
         self._thread = threading.Thread(target=self._run, name=f"evidence {camera}", daemon=True)
 
     def put(self, sent: Sent, wait_s: float | None) -> bool:
@@ -148,6 +151,15 @@ class Recorder:
     # -- on the thread --------------------------------------------------------------------------------
 
     def _run(self) -> None:
+        try:
+            self._work()
+        finally:  # also where a fault of the program ends it: nobody may wait for it then
+            with self._changed:
+                if not self._closing:
+                    self._closing, self._error = True, "the recording thread failed"
+                self._changed.notify_all()
+
+    def _work(self) -> None:
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._inbox or self._closing)
@@ -170,7 +182,7 @@ class Recorder:
         if isinstance(event, Arrived):
             self._take(event)
         elif isinstance(event, Decoded):
-            if event.picture.segment > self._failed:
+            if any(segment.number == event.picture.segment for segment in self._open):
                 if self._pending and self._pending[-1].index >= event.picture.index:  # a source begun anew
                     self._flush()
                 self._pending.append(event.picture)
@@ -182,12 +194,16 @@ class Recorder:
     def _take(self, event: Arrived) -> None:
         if event.segment <= self._failed:
             return
+        self._newest = event.segment
         if not self._open or self._open[-1].number < event.segment:
             while len(self._open) >= OPEN_MAX:
-                self._advance(self._open[1].number)
+                while self._pending and self._pending[0].segment <= self._open[0].number:
+                    self._drop(self._pending.popleft())
+                self._finish()
             self._folder.mkdir(parents=True, exist_ok=True)
-            began = datetime.fromtimestamp(time.time(), UTC)
-            stem = f"{self._camera}-{began:%Y%m%dT%H%M%S}-{event.segment:05d}"
+            began = datetime.now(UTC)
+            when = f"{began:%Y%m%dT%H%M%S}.{began.microsecond // 1000:03d}Z"
+            stem = f"{self._camera}-{when}-{event.segment:05d}"
             self._open.append(Segment(self._folder, stem, event.segment, event.stencil, self._limits.crf))
         self._open[-1].take(event.packet)
 
@@ -254,8 +270,8 @@ class Recorder:
         _log.error("%s: evidence is not recorded: %s", self._camera, reason)
         for segment in self._open:
             segment.abandon()
-            self._failed = max(self._failed, segment.number)
         self._open.clear()
+        self._failed = self._newest
         self._pending.clear()
         self._previous, self._gap = None, reason
         with self._changed:
@@ -267,23 +283,21 @@ class Recorder:
         limits = self._limits
         if limits.max_age_s is None and limits.max_bytes is None:
             return
-        sidecars = sorted(self._folder.glob(f"{self._camera}-*.jsonl"), key=lambda path: path.stat().st_mtime)
-        sizes = {path: [(part, part.stat()) for part in _parts(path)] for path in sidecars}
-        total = sum(status.st_size for parts in sizes.values() for _, status in parts)
-        for sidecar in sidecars[:-1]:
-            old = limits.max_age_s is not None and sidecar.stat().st_mtime < time.time() - limits.max_age_s
+        open_stems = {segment.stem for segment in self._open}
+        segments: dict[str, list[tuple[Path, os.stat_result]]] = {}  # by stem, which begins with the time
+        for path in sorted(self._folder.iterdir()):
+            found = self._names.fullmatch(path.name)
+            if found is not None and found[1] not in open_stems:
+                segments.setdefault(found[1], []).append((path, path.stat()))
+        total = sum(status.st_size for parts in segments.values() for _, status in parts)
+        for parts in list(segments.values())[:-1]:
+            ended = max(status.st_mtime for _, status in parts)
+            old = limits.max_age_s is not None and ended < time.time() - limits.max_age_s
             if not old and (limits.max_bytes is None or total <= limits.max_bytes):
                 break
-            for part, status in sizes[sidecar]:
-                part.unlink(missing_ok=True)
+            for path, status in parts:
+                path.unlink(missing_ok=True)
                 total -= status.st_size
 
     def _wall(self, frame: Frame) -> str:
         return utc(time.time() - (self._clock.now_ns() - frame.captured_ns) / NS_PER_S)
-
-
-def _parts(sidecar: Path) -> list[Path]:
-    """The files of a segment, those that are there; the sidecar last."""
-    stem = sidecar.name.removesuffix(".jsonl")
-    media = [sidecar.with_name(f"{stem}.{name}.mp4") for name in ("original", "enhanced")]
-    return [path for path in (*media, sidecar) if path.exists()]

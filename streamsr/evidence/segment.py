@@ -117,12 +117,15 @@ class Segment:
     """
 
     def __init__(self, folder: Path, stem: str, number: int, stencil: Stencil, crf: int) -> None:
-        self.number = number
-        self.last = ""  # hash of the last line, once finished
+        self.number, self.stem = number, stem
         self._stencil, self._crf = stencil, crf
         self._paths = {name: folder / f"{stem}.{name}.mp4" for name in ("original", "enhanced")}
         self._sidecar = folder / f"{stem}.jsonl"
-        self._original = OriginalFile(self._paths["original"], stencil)
+        try:
+            self._original = OriginalFile(self._paths["original"], stencil)
+        except BaseException:
+            self._paths["original"].unlink(missing_ok=True)
+            raise
         self._enhanced: EnhancedFile | None = None
         self._chain: Chain | None = None
         self._weights: str | None = None
@@ -249,11 +252,13 @@ class Segment:
         return self._chain.last
 
     def abandon(self) -> None:
-        """Close what is open; what is written stays, unsigned at its end."""
+        """Close what is open; what is written stays, unsigned at its end, if there is a line about it."""
         for part in (self._original, self._enhanced, self._chain):
             if part is not None:
                 with contextlib.suppress(OSError, ValueError, av.FFmpegError):
                     part.close()
+        if self._chain is None:
+            self._paths["original"].unlink(missing_ok=True)
 
     def _hold(self, line: dict[str, Any], packets: Iterable[Packet], enhanced: int) -> None:
         """Keep ``line`` until its packets, and those of the lines before it, are in the files."""
