@@ -2,6 +2,9 @@
 
 import asyncio
 import importlib.util
+import os
+import subprocess
+import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -13,7 +16,7 @@ from rtc_peers import PacedTrack
 
 from streamsr.io.file import FileSource
 
-pytest_plugins = ["rtc_fixtures"]
+pytest_plugins = ["rtc_fixtures", "shared_fixtures"]
 
 DEMOS = Path(__file__).parent.parent / "demos"
 
@@ -59,3 +62,18 @@ async def test_call_filter_answers_a_caller(call_address: None) -> None:
             pictures_back = [await track.recv() for _ in range(10)]
         assert {(picture.width, picture.height) for picture in pictures_back} == {(1280, 720)}
         await peer.close()
+
+
+def test_watch_sends_cameras_through_and_back(gstreamer: None, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, str(DEMOS / "watch.py"), "--cameras", "2", "--seconds", "15"],
+        capture_output=True,
+        text=True,
+        timeout=200,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    for camera in ("camera1", "camera2"):
+        assert f"{camera} streaming" in done.stdout, done.stdout
+    assert done.stdout.count("before     rtsp://") == done.stdout.count("after      rtsp://") == 2
+    assert list(tmp_path.iterdir()) == []

@@ -222,6 +222,20 @@ def test_nothing_survives_the_supervisor(
             assert list(watch.temporary.iterdir()) == [folder] != [left]
 
 
+def test_a_second_signal_waits_for_nobody(server: RtspServer, tmp_path: Path) -> None:
+    with WatchProcess(
+        tmp_path / "cameras.toml", camera("north", server.url("/north"), sink="north.mp4")
+    ) as watch:
+        now = watch.until(lambda now: now["by_name"]["north"]["frames_out"])
+        os.kill(now["by_name"]["north"]["process_id"], signal.SIGSTOP)  # it will not finish its file
+        watch.send(signal.SIGINT)
+        with pytest.raises(subprocess.TimeoutExpired):
+            watch.process.wait(2)
+        watch.send(signal.SIGTERM)
+        assert watch.process.wait(5) == 128 + signal.SIGTERM
+    assert list(tmp_path.glob("*.mp4")) == []
+
+
 def test_a_file_ends_and_another_goes_on(portrait: Path, tmp_path: Path) -> None:
     """A region without the face leaves it as it is."""
     text = camera("once", portrait, sink="once.mp4")
