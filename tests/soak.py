@@ -59,7 +59,7 @@ def soak(seconds: float, every_s: float, cameras: int, say: Any = print) -> dict
                 break
             time.sleep(max(0.0, due - time.monotonic()))
             names = fault.of(scene)
-            _suffer(scene, fault, names[turn % len(names)], outcome, say)
+            _suffer(scene, fault, names[(turn + turn // len(kinds)) % len(names)], outcome, say)
         _until_all_well(scene, STUCK_S)
         after = _settled(scene, before)
         _compare(before, after, outcome)
