@@ -13,7 +13,6 @@ packets that were lost or damaged, until the next segment; they are counted.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from fractions import Fraction
@@ -27,6 +26,7 @@ import numpy as np
 from .clock import MONOTONIC
 from .errors import DecodeError, ModelError
 from .evidence.mark import draw_mark
+from .evidence.segment import picture_sha256
 from .evidence.sidecar import Certificate, Face, Frame, Header, Packet, Unshown, read_sidecar
 from .evidence.verify import Problem, SegmentVerdict
 from .face.tracker import MediaPipeTracker, Tracker
@@ -119,7 +119,7 @@ def _segment(sidecar: Path, restorer: Restorer, result: Rerun) -> Problem | None
                 continue
             image = _wanted(original, frame) if frame.packets else None
             clean = clean and bool(frame.packets)  # without, nobody can say which picture it was
-            if image is None or _sha256(image) != frame.input.sha256:
+            if image is None or picture_sha256(image) != frame.input.sha256:
                 if clean:
                     return Problem("the original does not decode to the picture that was seen", frame.index)
                 followed.lost = True
@@ -171,7 +171,7 @@ def _again(
     marked = fit_image(draw_mark(out.image), *frame.enhanced.px)
     psnr = _psnr_y(marked, recorded)
     result.frames += 1
-    result.exact += _sha256(marked) == frame.enhanced.sha256
+    result.exact += picture_sha256(marked) == frame.enhanced.sha256
     result.psnr_y_db = psnr if result.psnr_y_db is None else min(psnr, result.psnr_y_db)
     differs = _faces_differ(report, frame.faces) or _certificate_differs(report, frame.certificate)
     if differs is None and psnr < PSNR_Y_LEAST:
@@ -317,7 +317,3 @@ def _psnr_y(picture: np.ndarray, other: np.ndarray) -> float:
     first, second = (cv2.cvtColor(each, cv2.COLOR_RGB2GRAY).astype(np.float32) for each in (picture, other))
     error = float(np.mean((first - second) ** 2))
     return 99.0 if error == 0 else min(99.0, float(10 * np.log10(255**2 / error)))
-
-
-def _sha256(image: np.ndarray) -> str:
-    return hashlib.sha256(np.ascontiguousarray(image)).hexdigest()

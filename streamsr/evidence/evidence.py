@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 import time
@@ -11,8 +10,6 @@ from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
-
-import numpy as np
 
 from ..clock import MONOTONIC, Clock
 from ..errors import ConfigError, SinkError
@@ -26,7 +23,7 @@ from .keys import fingerprint, private_key, public_bytes
 from .mark import MARK, draw_mark
 from .notes import Notes
 from .recorder import EvidenceStatistics, Limits, Recorder, Sent
-from .segment import Note, utc
+from .segment import Note, picture_sha256, utc
 
 __all__ = ["FORMAT", "STATEMENT", "Evidence"]
 
@@ -256,13 +253,12 @@ class EvidenceSession:
     def track(self, frame: Frame) -> Any:
         if self._evidence.begins_segment(frame.index):
             frame = replace(frame, discontinuity=True)
-        image = np.ascontiguousarray(frame.image)
         note = Note(
             frame.pts,
             frame.time_base,
             frame.discontinuity,
             (frame.width, frame.height),
-            hashlib.sha256(image).hexdigest(),
+            picture_sha256(frame.image),
         )
         self._evidence.note(frame.index, note)
         return frame.index, self._inner.track(frame)

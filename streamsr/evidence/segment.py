@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import av
+import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from ..frame import Frame, StreamInfo
@@ -23,7 +24,7 @@ from ..report import FaceReport, FrameReport
 from .chain import Chain
 from .media import EnhancedFile, OriginalFile, Stencil
 
-__all__ = ["Note", "Packet", "Picture", "Segment", "utc"]
+__all__ = ["Note", "Packet", "Picture", "Segment", "file_sha256", "picture_sha256", "utc"]
 
 CHUNK_BYTES = 2**20
 
@@ -181,7 +182,7 @@ class Segment:
                 self._crf,
             )
         number = self._enhanced.packets
-        packets = []
+        packets: list[dict[str, Any]] = []
         for data in self._enhanced.write(frame, text):
             digest = packet_sha256(self._enhanced.framing.units(data))
             packets.append({"n": number + len(packets), "bytes": len(data), "sha256": digest})
@@ -194,7 +195,7 @@ class Segment:
             "packets": [packet.line() for packet in picture.packets],
             "enhanced": {
                 "px": [frame.width, frame.height],
-                "sha256": hashlib.sha256(frame.image).hexdigest(),
+                "sha256": picture_sha256(frame.image),
                 "packets": packets,
             },
             "certificate": None
@@ -278,6 +279,11 @@ class Segment:
 
 def utc(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def picture_sha256(image: np.ndarray) -> str:
+    """Of the bytes of (H, W, 3) uint8 RGB, row by row."""
+    return hashlib.sha256(np.ascontiguousarray(image).data).hexdigest()
 
 
 def file_sha256(path: Path) -> str:
