@@ -17,7 +17,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from .bench import BENCHMARKS
-from .errors import ConfigError, StreamSRError, redact
+from .errors import StreamSRError, redact
 from .interrupt import ends_at_once
 from .session_options import DEFAULT_FIDELITY, MAX_STEPS
 from .version import __version__
@@ -290,8 +290,10 @@ def serve(
 def watch(
     config: Annotated[Path, typer.Argument(metavar="CONFIG", help="TOML with a [[camera]] table each.")],
     check: Annotated[bool, typer.Option("--check", help="Only say whether CONFIG is right.")] = False,
-    ray: Annotated[bool, typer.Option("--ray", help="On all machines of a Ray cluster.")] = False,
-) -> None:
+    ray: Annotated[
+        bool, typer.Option("--ray", help="On all machines of the Ray cluster that [watch.ray] names.")
+    ] = False,
+) -> int:
     """Take many cameras, each in a process of its own, and keep them alive.
 
     SIGHUP reads CONFIG again and restarts only the cameras that changed; SIGTERM and Ctrl-C finish the
@@ -300,12 +302,10 @@ def watch(
     from .cli_watch import check as check_config
     from .cli_watch import run
 
-    if ray:
-        raise ConfigError("--ray is not there yet: run streamsr watch on each machine")
     if check:
         check_config(config)
-    else:
-        run(config)
+        return 0
+    return run(config, ray=ray)
 
 
 @app.command()

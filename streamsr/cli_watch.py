@@ -6,12 +6,18 @@ import asyncio
 import signal
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from .errors import ConfigError
 from .loop import run as run_loop
 from .loop import unwrapped
 from .watch.config import WatchConfig, load
 from .watch.logs import logging_to
+from .watch.machines import Machines, ThisMachine
 from .watch.supervisor import Supervisor
+
+if TYPE_CHECKING:
+    from .watch.ray_machines import RayMachines
 
 __all__ = ["check", "run"]
 
@@ -24,23 +30,42 @@ def check(path: Path) -> None:
     print(f"{path} is right: {on} cameras" + (f", {off} more switched off" if off else ""))
 
 
-def run(path: Path) -> None:
+def run(path: Path, *, ray: bool = False) -> int:
     """Until SIGINT or SIGTERM; a second one does not wait for the outputs. SIGHUP reads the file again.
 
-    Raises StreamSRError: the configuration is wrong, or the model process cannot begin.
+    ray: on all machines of a Ray cluster. Returns the exit status: 0, or 128 + n after a second signal n.
+    Raises StreamSRError: the configuration is wrong, there
+    is no cluster, or the model process cannot begin.
     """
     config = load(path)
     with logging_to(sys.stderr, config.watch.log):
         try:
-            run_loop(_supervise(path, config))
+            with _cluster(config) if ray else ThisMachine() as machines:
+                return run_loop(_supervise(path, config, machines))
         except BaseExceptionGroup as group:
             raise unwrapped(group) from None
 
 
-async def _supervise(path: Path, config: WatchConfig) -> None:
-    supervisor = Supervisor(path, config)
+def _cluster(config: WatchConfig) -> RayMachines:
+    try:
+        from .watch.ray_machines import RayMachines
+    except ModuleNotFoundError as error:
+        if error.name != "ray":
+            raise
+        raise ConfigError("--ray needs Ray: pip install 'streamsr[ray]'") from None
+    return RayMachines(config.watch)
+
+
+async def _supervise(path: Path, config: WatchConfig, machines: Machines) -> int:
+    supervisor, signals = Supervisor(path, config, machines), list[int]()
+
+    def stop(signum: int) -> None:
+        signals.append(signum)
+        supervisor.stop()
+
     loop = asyncio.get_running_loop()
     for signum in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(signum, supervisor.stop)
+        loop.add_signal_handler(signum, stop, signum)
     loop.add_signal_handler(signal.SIGHUP, supervisor.reload)
     await supervisor.run()
+    return 128 + signals[1] if len(signals) > 1 else 0

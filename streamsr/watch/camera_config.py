@@ -29,6 +29,7 @@ __all__ = [
     "FilePath",
     "Flag",
     "Integer",
+    "Number",
     "RecordingConfig",
     "is_rtsp",
 ]

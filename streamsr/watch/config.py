@@ -29,12 +29,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ..errors import ConfigError, redact
 from ..web.listen import Listen
-from .camera_config import FOLDER, CameraConfig, FilePath, Flag, Integer
+from .camera_config import FOLDER, CameraConfig, FilePath, Flag, Integer, Number
 from .credentials import KeyedError, secret
 from .toml_errors import key_of, text_of
 from .toml_lines import line_of
 
-__all__ = ["CameraConfig", "WatchConfig", "WatchListen", "WatchSettings", "load"]
+__all__ = ["CameraConfig", "RaySettings", "WatchConfig", "WatchListen", "WatchSettings", "load"]
 
 MAX_CAMERAS = 256
 
@@ -53,6 +53,19 @@ class WatchListen(Listen):
     )
 
 
+class RaySettings(_Model):
+    """Of ``--ray``. address: of the cluster, HOST:PORT; None: RAY_ADDRESS of the environment, else the
+    cluster that runs on this machine.
+
+    cpus_per_camera: that a machine has to have free for a camera; for the model process beside it, too.
+    gpus_per_camera: the same of a GPU, whose cameras share a model process on it; 0: no GPU is used.
+    """
+
+    address: Annotated[str, Field(pattern=r"^[^\s/@]+:[0-9]{1,5}$")] | None = None
+    cpus_per_camera: Annotated[Number, Field(ge=0, le=64)] = 0.25
+    gpus_per_camera: Annotated[Number, Field(ge=0, le=1)] = 0.0
+
+
 class WatchSettings(_Model):
     """listen: HOST:PORT of HTTP, "" for none; port 0: any. token_env, token_file: of what has to be sent as
     bearer token, needed with TLS for any address but loopback. threads: of the model process.
@@ -69,6 +82,7 @@ class WatchSettings(_Model):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: Annotated[Integer, Field(ge=1, le=256)] | None = None
     log: Literal["json", "text"] = "json"
+    ray: RaySettings = RaySettings()
 
     def http(self) -> WatchListen | None:
         """Where to listen, with the secrets; None: nowhere. Raises KeyedError."""

@@ -11,7 +11,7 @@
 | streamsr_camera_up | 0 or 1 | pictures come |
 | streamsr_camera_state | 0 or 1 | 1 for the ``state`` it is in |
 | streamsr_camera_state_seconds | gauge, s | in that state for so long |
-| streamsr_camera_info | 1 | ``codec``, ``input``, ``output`` (WIDTHxHEIGHT) and ``priority`` |
+| streamsr_camera_info | 1 | ``codec``, ``input``, ``output`` (WIDTHxHEIGHT), ``priority``; ``node`` on Ray |
 | streamsr_camera_restarts_total | counter | of its process |
 | streamsr_camera_reconnects_total | counter | connections after the first that gave a picture |
 | streamsr_camera_frames_in_total | counter, frames | read from the source |
@@ -294,6 +294,7 @@ def _camera_info(cameras: tuple[CameraStatus, ...]) -> Metric:
             "input": _size(camera.input_px),
             "output": _size(camera.output_px),
             "priority": str(camera.priority),
+            "node": camera.node or "",
         }
         family.add_metric([camera.name], about)
     return family

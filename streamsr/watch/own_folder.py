@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["own_folder"]
+__all__ = ["named_folder", "own_folder", "path_of"]
 
 PREFIX = "streamsr-watch-"
 LOCK = "lock"
@@ -21,7 +21,28 @@ LOCK = "lock"
 def own_folder() -> Iterator[Path]:
     """Nobody else can look into it; gone after the block, or when the next one is made."""
     _sweep()
-    folder = Path(tempfile.mkdtemp(prefix=PREFIX))
+    with _kept(Path(tempfile.mkdtemp(prefix=PREFIX))) as folder:
+        yield folder
+
+
+@contextmanager
+def named_folder(name: str) -> Iterator[Path]:
+    """The same, as ``path_of(name)``, for who knows the name; nobody can guess it. One that is left is taken
+    over."""
+    _sweep()
+    folder = path_of(name)
+    folder.mkdir(mode=0o700, exist_ok=True)
+    with _kept(folder):
+        yield folder
+
+
+def path_of(name: str) -> Path:
+    """On the machine where this is called."""
+    return Path(tempfile.gettempdir(), PREFIX + name)
+
+
+@contextmanager
+def _kept(folder: Path) -> Iterator[Path]:
     try:
         with open(folder / LOCK, "w", encoding="ascii") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)

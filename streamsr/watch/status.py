@@ -82,7 +82,8 @@ class CameraStatus(_Model):
 
     priority: 0 is the highest. since_s: in ``state`` for so long, s. error: the last one, a line, without
     credentials. restarts: of its process, since the supervisor began. reconnects: connections to the camera
-    after the first that gave a picture. process_id: None while there is no process.
+    after the first that gave a picture. node: the machine, where there are several. process_id: None while
+    there is no process.
     input_px, output_px: width, height. fps: frames out per second, over the last seconds. age_ms: from
     capture to the moment the sinks had taken the frame.
     frames_in: read from the source; frames_out: given to the sinks; frames_dropped: pushed out of a queue by
@@ -100,6 +101,7 @@ class CameraStatus(_Model):
     error: str | None = None
     restarts: int = 0
     reconnects: int = 0
+    node: str | None = None
     process_id: int | None = None
     input_px: tuple[int, int] | None = None
     output_px: tuple[int, int] | None = None

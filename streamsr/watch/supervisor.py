@@ -9,25 +9,21 @@ from typing import Literal
 
 from ..clock import MONOTONIC, NS_PER_S
 from ..errors import ConfigError
-from ..machine import resident_mb, usable_cpus, used_cpu_s
+from ..machine import resident_mb, used_cpu_s
 from ..session_options import DEFAULT_FIDELITY
 from ..version import __version__
 from .camera_config import CameraConfig
-from .camera_job import CameraJob
 from .config import WatchConfig, load
 from .device_job import DeviceJob
-from .kept_camera import KeptCamera
-from .kept_model import KeptModel
 from .listening import Listening
 from .logs import event
-from .own_folder import own_folder
+from .machines import Machines, WatchedCamera, WatchedModel
 from .status import WatchStatus
 
 __all__ = ["Supervisor"]
 
 CAMERA_STOP_S = 12.0  # outputs are finished by then
 MODEL_STOP_S = 3.0
-STARTING_AT_ONCE = 2  # camera processes per processor
 
 _log = logging.getLogger(__name__)
 
@@ -35,33 +31,31 @@ _log = logging.getLogger(__name__)
 class Supervisor:
     """``run`` is its life; ``reload`` and ``stop`` may be called meanwhile, on the loop's thread.
 
-    path: of the configuration, read again by ``reload``; ``config``: what it held.
+    path: of the configuration, read again by ``reload``; ``config``: what it held. machines: where the
+    processes run.
     """
 
-    def __init__(self, path: str | os.PathLike[str], config: WatchConfig) -> None:
-        self._path, self._config = path, config
+    def __init__(self, path: str | os.PathLike[str], config: WatchConfig, machines: Machines) -> None:
+        self._path, self._config, self._machines = path, config, machines
         self._started_ns = MONOTONIC.now_ns()
-        self._turns = asyncio.Semaphore(STARTING_AT_ONCE * usable_cpus())
         self._wake = asyncio.Event()
         self._stopping = self._reload_wanted = False
         self._reloads = 0
         self._reload_error: str | None = None
-        self._cameras: dict[str, KeptCamera] = {}  # in the order of the file
+        self._cameras: dict[str, WatchedCamera] = {}  # in the order of the file
         self._http = Listening(self)
 
     async def run(self) -> None:
         """Until ``stop``: then the outputs are finished. Raises ConfigError, ModelError: it cannot begin."""
-        with own_folder() as folder:
-            async with self._http, asyncio.TaskGroup() as self._tasks:
-                self._socket = folder / "model"
-                self._model = self._start_model(self._model_job(self._config))
-                for camera in self._config.cameras:
-                    self._cameras[camera.name] = self._start_camera(camera)
-                try:
-                    await self._http.change(self._config.watch.http())
-                    await self._serve()
-                finally:
-                    await self._end()
+        async with self._http, asyncio.TaskGroup() as self._tasks:
+            self._model = self._start_model(self._model_job(self._config))
+            for camera in self._config.cameras:
+                self._cameras[camera.name] = self._start_camera(camera)
+            try:
+                await self._http.change(self._config.watch.http())
+                await self._serve()
+            finally:
+                await self._end()
 
     def stop(self) -> None:
         """Finish all outputs, end all processes. A second call does not wait for them."""
@@ -140,8 +134,10 @@ class Supervisor:
             else self._cameras[name]
             for name, camera in wanted.items()
         }
-        if config.watch.log != self._config.watch.log:
-            event(_log, logging.WARNING, "reload_incomplete", "another watch.log needs a restart")
+        for key in ("log", "ray"):
+            if getattr(config.watch, key) != getattr(self._config.watch, key):
+                message = f"another watch.{key} needs a restart"
+                event(_log, logging.WARNING, "reload_incomplete", message)
         self._config = config
         changed = [name for name in leaving if name in wanted]
         removed = [name for name in leaving if name not in wanted]
@@ -157,18 +153,18 @@ class Supervisor:
             DEFAULT_FIDELITY if camera.fidelity is None else camera.fidelity for camera in config.cameras
         }
         return DeviceJob(
-            socket=str(self._socket),
+            socket=self._machines.socket,
             device=config.watch.device,
             threads=config.watch.threads,
             fidelities=tuple(sorted(levels)),
         )
 
-    def _start_model(self, job: DeviceJob) -> KeptModel:
-        model = KeptModel(job, self._wake.set)
+    def _start_model(self, job: DeviceJob) -> WatchedModel:
+        model = self._machines.model(job, self._wake.set)
         self._tasks.create_task(model.run())
         return model
 
-    def _start_camera(self, camera: CameraConfig) -> KeptCamera:
-        kept = KeptCamera(CameraJob.of(camera, str(self._socket)), self._turns)
+    def _start_camera(self, camera: CameraConfig) -> WatchedCamera:
+        kept = self._machines.camera(camera)
         self._tasks.create_task(kept.run())
         return kept
