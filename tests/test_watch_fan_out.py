@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 import threading
 import time
@@ -311,13 +312,17 @@ def test_a_full_disk_stops_the_recording_alone_and_it_comes_back(
 
 
 def test_a_video_file_that_is_there_is_left_alone(tmp_path: Path, fan_out: Callable[..., FanOut]) -> None:
-    path = tmp_path / "out.mp4"
+    path = tmp_path / "gate.north.mp4"
     path.write_bytes(b"precious")
     sinks = fan_out(sink_plan(str(path)))
     sinks.open(INFO)
     sinks.write(make_frame(160, 120))
     sinks.close()
-    assert path.read_bytes() == b"precious" and len(names_in(tmp_path)) == 2
+    assert path.read_bytes() == b"precious"
+    assert [re.sub(r"\d{8}T\d{12}Z", "NOW", name) for name in names_in(tmp_path)] == [
+        "gate.north.NOW.mp4",
+        "gate.north.mp4",
+    ]
     assert sinks.statistics()[0].written == 1
 
 

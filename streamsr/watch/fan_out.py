@@ -128,8 +128,8 @@ def recording_plan(
     return SinkPlan(folder, make, pictures=RECORDING_PICTURES)
 
 
-def _free(path: str) -> str:
-    while Path(path).exists():
-        now = datetime.now(UTC)
-        path = str(Path(path).with_stem(f"{Path(path).stem.split('.')[0]}.{now:%Y%m%dT%H%M%S%f}Z"))
-    return path
+def _free(wanted: str) -> str:
+    path = Path(wanted)
+    while path.exists():
+        path = path.with_stem(f"{Path(wanted).stem}.{datetime.now(UTC):%Y%m%dT%H%M%S%f}Z")
+    return str(path)
