@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import signal
 import socket
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from ..interpreter import command, environment
@@ -17,7 +19,8 @@ from .logs import ChildLines
 __all__ = ["SILENT_S", "Child"]
 
 SILENT_S = 10.0  # a child that says nothing for so long is killed
-START_S = 60.0  # the same, until its owner knows that it has begun
+START_S = 60.0  # the same, until its owner knows that it has begun, or while it works
+WORKS_CPU_S = 0.2  # of CPU time since it last spoke: it is no more than short of it
 WATCH_S = 0.5  # silence is looked for this often
 LAST_WORDS_S = 1.0  # for what a dead child has still written
 
@@ -122,15 +125,28 @@ class Child:
     async def _watch(self) -> None:
         loop = asyncio.get_running_loop()
         self._heard_at = woken_at = loop.time()
+        heard_at, used_s = 0.0, 0.0
         while True:
             await asyncio.sleep(WATCH_S)
             now = loop.time()
             if now - woken_at > 2 * WATCH_S:  # this process stood still: what the child said waits unread
                 self._heard_at += now - woken_at - WATCH_S
             woken_at = now
-            if now - self._heard_at > self.allowed_silence_s:
-                self.kill(f"it said nothing for {self.allowed_silence_s:g} s")
+            if heard_at != self._heard_at:
+                heard_at, used_s = self._heard_at, self._used_cpu_s()
+            silent_s = now - heard_at
+            works = silent_s < START_S and self._used_cpu_s() - used_s > WORKS_CPU_S
+            if silent_s > self.allowed_silence_s and not works:
+                self.kill(f"it said nothing for {silent_s:.0f} s")
                 return
+
+    def _used_cpu_s(self) -> float:
+        """0 where it is gone."""
+        try:
+            fields = Path(f"/proc/{self.process_id}/stat").read_text().rpartition(")")[2].split()
+        except (FileNotFoundError, ProcessLookupError):
+            return 0.0
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def _ending(self) -> str:
         status = self.exit_status
