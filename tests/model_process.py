@@ -20,11 +20,12 @@ from streamsr.watch.device_job import DeviceJob, DeviceReport
 
 
 class ModelProcess:
-    """``reports``: the newest is last. ``close`` ends it, however it fares."""
+    """reports: the newest is last. idle_files: open without a camera. ``close`` ends it, however it fares."""
 
     def __init__(self, path: Path, weights: Path | None = None, **job: Any) -> None:
         self.path = path
         self.reports: list[DeviceReport] = []
+        self.idle_files = 0
         ours, theirs = socket.socketpair()
         with theirs:
             self.process = subprocess.Popen(
@@ -54,6 +55,7 @@ class ModelProcess:
             timeout_s,
         )
         assert self.process.poll() is None, self.errors
+        self.idle_files = self.open_files()
         return self
 
     def next_report(self) -> DeviceReport:
@@ -76,6 +78,10 @@ class ModelProcess:
 
     def open_files(self) -> int:
         return len(list(Path(f"/proc/{self.process.pid}/fd").iterdir()))
+
+    def is_idle(self, cameras: int = 0) -> bool:
+        """Nothing is left of any camera but those ``cameras``."""
+        return self.open_files() == self.idle_files + 2 * cameras and self.memory_files() == cameras
 
     def memory_files(self) -> int:
         """Mappings of cameras' memory."""

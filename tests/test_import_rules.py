@@ -46,7 +46,7 @@ NEVER = {
     "io": {"torch"},
     "pipeline": {"torch"},
     "session": {"torch", "openvino"},
-    "watch.remote": {"torch", "openvino"},
+    "watch.remote_restorer": {"torch", "openvino", "av", "mediapipe"},
     "rtc": {"torch"},
     "evidence": {"torch", "openvino", "mediapipe"},
     "serve": {"torch"},

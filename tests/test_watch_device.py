@@ -12,33 +12,38 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import numpy as np
 import pytest
 from helpers import wait_until
 from model_process import ModelProcess, random_crop, soon, tiny_weights
-from remote_client import portraits
+from remote_client import camera_session, connected, portraits
 
 from streamsr.enhancer import Enhancer
 from streamsr.face.composite import upscale
 from streamsr.interpreter import environment
 from streamsr.memory import RECALL_FRAMES
+from streamsr.model.restorer import Restorer
 from streamsr.report import Outcome
 from streamsr.session import Refused, Session
+from streamsr.watch import device_queue
 from streamsr.watch.device_connection import MOST_PASTS, PAST_S, Connection
+from streamsr.watch.device_evaluator import Evaluator
 from streamsr.watch.device_wire import (
     MEMORY_BYTES,
     VERSION,
     Face,
+    FaceToRestore,
     Guide,
     Hello,
+    ReadingMessage,
+    Restore,
     SharedPictures,
     create_memory,
     from_device,
 )
-from streamsr.watch.remote import RemoteEnhancer
 from streamsr.watch.remote_restorer import RemoteRestorer
 
 CLIENT = Path(__file__).with_name("remote_client.py")
@@ -59,14 +64,8 @@ def model(tmp_path_factory: pytest.TempPathFactory, weights: Path) -> Iterator[M
 
 @pytest.fixture
 def restorer(model: ModelProcess) -> Iterator[RemoteRestorer]:
-    with closing(_restorer(model)) as made:
+    with closing(connected(model.path)) as made:
         yield made
-
-
-def _restorer(model: ModelProcess, name: str = "gate", priority: int = 1) -> RemoteRestorer:
-    made = RemoteRestorer(str(model.path), name=name, priority=priority)
-    assert made.connect(soon(5))
-    return made
 
 
 def _client(model: ModelProcess, *arguments: object) -> subprocess.Popen[str]:
@@ -123,23 +122,53 @@ def test_with_the_packaged_weights_too(tmp_path: Path) -> None:
     np.testing.assert_array_equal(np.load(out), _in_process(None, 3))
 
 
-def test_faces_of_many_cameras_share_an_evaluation(model: ModelProcess) -> None:
-    cameras = [_restorer(model, f"camera{index}") for index in range(8)]
-    crops = [random_crop(256, index) for index in range(8)]
-    reading = cameras[0].guide(crops[:1])[0]
-    alone = [cameras[0].restore([crop], [reading])[0].residual for crop in crops]
-    found: list[np.ndarray] = [np.empty(0)] * 8
-
-    def ask(index: int) -> None:
-        for _ in range(10):
-            found[index] = cameras[index].restore([crops[index]], [reading])[0].residual
-
-    _together([lambda index=index: ask(index) for index in range(8)])
-    for camera in cameras:
-        camera.close()
-    assert max(model.next_report().batches) > 1
-    for one, other in zip(alone, found, strict=True):
-        np.testing.assert_allclose(one, other, atol=0.51)  # of 255; a batch's products round otherwise
+def test_faces_of_many_cameras_share_an_evaluation(weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(device_queue, "MOST_MS", 1e6)  # however slow this machine is
+    failures: list[BaseException] = []
+    evaluator = Evaluator(Restorer.load(weights, device="cpu", threads=1), (1.0,), failures.append)
+    crops = [random_crop(256, index) for index in range(6)]
+    readings = evaluator.restorer.guide(crops)
+    cameras = []
+    for index in range(3):
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        ours.settimeout(20)
+        connection, fd = Connection(theirs, 0), create_memory("x")
+        pictures = SharedPictures(fd)
+        socket.send_fds(ours, [_hello()], [fd])
+        os.close(fd)
+        connection.receive(evaluator.restorer.sizes)
+        evaluator.join(connection)
+        faces = []
+        for k in (0, 1):
+            crop = crops[2 * index + k]
+            pictures.write(1, k, crop)
+            reading = ReadingMessage.of(readings[2 * index + k])
+            camera = tuple(crop.camera.ravel().tolist())
+            faces.append(
+                FaceToRestore(camera=camera, patch=crop.patch.shape, reading=reading, key=k, recent=False)  # type: ignore[arg-type]
+            )
+        asked = {"id": index, "slot": 1, "size": 256, "deadline_ns": None, "faces": tuple(faces)}
+        request = Restore(**asked, steps=1, seed=0, fidelity=1.0)
+        ours.send(request.model_dump_json().encode())
+        message = connection.receive(evaluator.restorer.sizes)
+        assert message == request
+        evaluator.ask(connection, request)
+        cameras.append((ours, connection, pictures))
+    evaluator.start()
+    for index, (ours, connection, pictures) in enumerate(cameras):
+        answer = from_device(ours.recv(16_384))
+        assert (answer.type, answer.id) == ("restored", index)
+        for k in (0, 1):
+            at = 2 * index + k
+            alone = evaluator.restorer.restore([crops[at]], [readings[at]])[0].residual
+            np.testing.assert_allclose(pictures.residual(1, k, 256), alone, atol=0.51)
+        assert len(connection.pasts) == 2
+        evaluator.leave(connection)
+        ours.close()
+    batches, restored, refused, waiting = evaluator.statistics()
+    evaluator.close()
+    assert (batches, restored, refused, waiting) == ({6: 1}, 6, 0, 0)
+    assert failures == []
 
 
 def test_more_faces_than_a_request_holds(restorer: RemoteRestorer) -> None:
@@ -185,7 +214,7 @@ def _ask_at_rate(
 
 
 def test_under_real_pressure_priority_decides_and_nobody_waits_past_a_deadline(model: ModelProcess) -> None:
-    with closing(_restorer(model)) as restorer:
+    with closing(connected(model.path)) as restorer:
         crop = random_crop(256)
         reading = restorer.guide([crop])[0]
         took = []
@@ -195,7 +224,7 @@ def test_under_real_pressure_priority_decides_and_nobody_waits_past_a_deadline(m
             took.append(time.monotonic() - began)
     period_s = 5 * float(np.median(took))  # one camera is a fifth of what there is; fifteen are thrice that
     priorities = [0, *([5] * 14)]
-    cameras = [_restorer(model, f"p{priority}-{k}", priority) for k, priority in enumerate(priorities)]
+    cameras = [connected(model.path, f"p{priority}-{k}", priority) for k, priority in enumerate(priorities)]
     results: list[tuple[int, int]] = [(0, 0)] * len(cameras)
     ages: list[list[float]] = [[] for _ in cameras]
     before, until_ns = model.next_report().refused, soon(8)
@@ -256,82 +285,72 @@ def _outcomes(session: Session, picture: np.ndarray) -> list[Outcome]:
 
 def test_killed_in_the_middle_of_a_request_and_back_again(tmp_path: Path, weights: Path) -> None:
     path, picture = tmp_path / "socket", portraits(1)[0]
-    with ModelProcess(path, weights, fidelities=(0.4,)) as model:
-        model.ready()
-        enhancer = RemoteEnhancer(str(path), name="gate", wait_s=5)
-        session = enhancer.session(scale=2, steps=64)
-        assert _outcomes(session, picture) == [Outcome.RESTORED]
-        sha256 = enhancer.model_sha256
-        killing = threading.Timer(0.1, model.kill)
-        killing.start()
-        began, seen = time.monotonic(), []
-        while Outcome.CACHED not in seen:
+    with ExitStack() as stack:
+        with ModelProcess(path, weights, fidelities=(0.4,)) as model:
+            model.ready()
+            restorer = connected(path)
+            session = stack.enter_context(camera_session(restorer, steps=64))
+            assert _outcomes(session, picture) == [Outcome.RESTORED]
+            killing = threading.Timer(0.1, model.kill)
+            killing.start()
+            began, seen = time.monotonic(), []
+            while Outcome.CACHED not in seen:
+                seen += _outcomes(session, picture)
+                assert time.monotonic() - began < 10
+            killing.join()
+        for _ in range(RECALL_FRAMES):
             seen += _outcomes(session, picture)
-            assert time.monotonic() - began < 10
-        killing.join()
-    for _ in range(RECALL_FRAMES):
-        seen += _outcomes(session, picture)
-    assert seen[-1] is Outcome.SKIPPED
-    with ModelProcess(path, weights, fidelities=(0.4,)) as model:
-        model.ready()
-        back = time.monotonic()
-        wait_until(lambda: _outcomes(session, picture) == [Outcome.RESTORED], 5)
-        assert time.monotonic() - back < 3
-        faces = session.process(picture)[1].faces
-        assert 0 < faces[0].blend < 1  # it fades in: no flash
-        assert enhancer.model_sha256 == sha256
-        session.close()
-        enhancer.close()
+        assert seen[-1] is Outcome.SKIPPED
+        with ModelProcess(path, weights, fidelities=(0.4,)) as model:
+            model.ready()
+            back = time.monotonic()
+            wait_until(lambda: _outcomes(session, picture) == [Outcome.RESTORED], 5)
+            assert time.monotonic() - back < 3
+            assert 0 < session.process(picture)[1].faces[0].blend < 1  # it fades in: no flash
 
 
 def test_without_a_model_process_pictures_pass(tmp_path: Path) -> None:
-    picture = portraits(1)[0]
-    with (
-        closing(RemoteEnhancer(str(tmp_path / "nobody"), name="gate")) as enhancer,
-        closing(enhancer.session(scale=2)) as session,
-    ):
+    picture, restorer = portraits(1)[0], RemoteRestorer(str(tmp_path / "nobody"), name="gate", priority=1)
+    with camera_session(restorer) as session:
         out, report = session.process(picture)
-        assert enhancer.model_sha256 is None
+        assert restorer.sha256 is None
     assert [face.outcome for face in report.faces] == [Outcome.SKIPPED]
     np.testing.assert_array_equal(out, upscale(picture, 2))
 
 
 def test_a_killed_camera_leaves_no_memory_and_no_file(model: ModelProcess) -> None:
-    wait_until(lambda: model.memory_files() == 0, 5)
-    files = model.open_files()
+    wait_until(model.is_idle, 5)
     with _client(model, "doomed", "-", 0, 0) as client:
         assert client.stdout is not None
         try:
             assert client.stdout.readline() == "connected\n"
-            assert model.memory_files() == 1
-            assert model.open_files() == files + 2
+            assert model.is_idle(cameras=1)
             model.next_report()
             assert "doomed" in model.next_report().cameras
         finally:
             client.kill()
-    wait_until(lambda: model.open_files() == files and model.memory_files() == 0, 5)
+    wait_until(model.is_idle, 5)
     model.next_report()
     assert "doomed" not in model.next_report().cameras
 
 
 def test_a_camera_that_dies_with_a_request_in_work(model: ModelProcess) -> None:
-    files = model.open_files()
-    with closing(_restorer(model)) as restorer:
+    with closing(connected(model.path)) as restorer:
         crop = random_crop(512)
         reading = restorer.guide([crop])[0]
         for _ in range(2):
             with pytest.raises(Refused):  # given up here, in work there
                 restorer.restore([crop], [reading], steps=64, deadline_ns=soon(0.02))
-    with closing(_restorer(model, "next")) as restorer:
+    with closing(connected(model.path, "next")) as restorer:
         restorer.restore([crop], [reading], deadline_ns=soon(5))
-    wait_until(lambda: model.open_files() == files and model.memory_files() == 0, 5)
+    wait_until(model.is_idle, 5)
 
 
 def test_it_ends_with_its_supervisor_and_when_told(tmp_path: Path, weights: Path) -> None:
     for end in (ModelProcess.let_go, ModelProcess.terminate):
         with ModelProcess(tmp_path / "socket", weights) as model:
             model.ready()
-            restorer = _restorer(model)
+            restorer = connected(model.path)
             end(model)
             assert model.process.wait(5) == 0
             assert not model.path.exists()
@@ -431,7 +450,7 @@ def test_two_thousand_malformed_messages_end_their_connections_only(
 ) -> None:
     crop = random_crop(256)
     reading = restorer.guide([crop])[0]
-    files, rng = model.open_files(), random.Random(1)
+    rng = random.Random(1)
     face = Face(camera=(1.0, 0.0, 0.0, 0.0, 1.0, 0.0), patch=(16, 16))
     good = Guide(id=1, slot=0, size=256, deadline_ns=None, faces=(face,)).model_dump_json().encode()
     link, malformed = _greeted(model), 0
@@ -446,7 +465,7 @@ def test_two_thousand_malformed_messages_end_their_connections_only(
     assert 1500 < malformed < 2000  # some changes leave a message a message
     restorer.restore([crop], [reading], deadline_ns=soon(5))
     assert model.process.poll() is None
-    wait_until(lambda: model.open_files() == files, 5)
+    wait_until(lambda: model.is_idle(cameras=1), 5)
 
 
 def test_what_may_not_be_asked_ends_the_connection(model: ModelProcess) -> None:
@@ -473,7 +492,6 @@ def test_what_may_not_be_asked_ends_the_connection(model: ModelProcess) -> None:
 
 
 def test_a_camera_that_brings_no_memory_or_a_wrong_one_is_sent_away(model: ModelProcess) -> None:
-    files = model.open_files()
     small = os.memfd_create("small", os.MFD_ALLOW_SEALING)
     unsealed = os.memfd_create("unsealed", os.MFD_ALLOW_SEALING)  # could be cut short under its reader
     os.ftruncate(unsealed, MEMORY_BYTES)
@@ -494,7 +512,7 @@ def test_a_camera_that_brings_no_memory_or_a_wrong_one_is_sent_away(model: Model
             assert _is_ended(link), packet
     for fd in (small, unsealed, *pipe, memory):
         os.close(fd)
-    wait_until(lambda: model.open_files() == files and model.memory_files() == 0, 5)
+    wait_until(model.is_idle, 5)
 
 
 # -- parts ------------------------------------------------------------------------------------------------
