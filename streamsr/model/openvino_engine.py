@@ -67,8 +67,8 @@ def _plain_precision(core: Any) -> Precision:
 
 
 class OpenVinoEngine:
-    """threads: of its own, beside the caller's. precision: by default ``cpu_precision``. A level takes one or
-    two seconds to prepare, and 60 MB of memory. Raises DeviceError, and ModelError for int8 without ranges."""
+    """threads: of its own, beside the caller's. precision: by default ``cpu_precision``. A level takes one
+    or two seconds to prepare, and 60 MB of memory. Raises DeviceError; ModelError for int8 without ranges."""
 
     device = torch.device("cpu")
 
