@@ -29,7 +29,8 @@ def text(tmp_path_factory: pytest.TempPathFactory) -> str:
     folder = tmp_path_factory.mktemp("cameras")
     film = folder / "portrait.mp4"
     write_video(film, count=63, size=(320, 240), rate=Fraction(10), picture_of=moving_portrait)
-    tables = [camera(name, film, loop=True, sink=folder / f"{name}.mp4") for name in ("gate", "yard")]
+    patient = {"loop": True, "budget_ms": 2000}  # a busy machine restores some too
+    tables = [camera(name, film, **patient, sink=folder / f"{name}.mp4") for name in ("gate", "yard")]
     return "\n".join([*tables, camera("spare", film, loop=True, sink=folder / "spare.mp4", enabled=False)])
 
 
@@ -58,13 +59,13 @@ def test_counters_go_on_and_readiness_tells_while_processes_die(text: str, tmp_p
         assert not ready(watch)[0] and json.loads(watch.get("healthz")) == {"status": "ok"}
         watch.streaming("gate", "yard")
         assert ready(watch) == (True, [])
-        watch.until(lambda now: now["model"]["restored"] > 10)
+        watch.until(lambda now: now["model"]["restored"] > 3)
         last, missing = scrape(watch), set()
         for victim in ("gate", "model"):
             now = watch.status()
             process_id = (now["model"] if victim == "model" else now["by_name"][victim])["process_id"]
             os.kill(process_id, signal.SIGKILL)
-            deadline = time.monotonic() + 40
+            deadline = time.monotonic() + 90
             while victim not in missing or not ready(watch)[0]:
                 assert time.monotonic() < deadline, watch.lines[-5:]
                 missing |= set(ready(watch)[1])
@@ -98,7 +99,7 @@ async def test_the_dashboard_shows_what_is_enhanced(text: str, tmp_path: Path) -
                 card = page.locator(f"#camera-{name}")
                 await expect(card.locator(".status")).to_have_text("Streaming", timeout=60_000)
                 await expect(card.locator(".view")).to_have_attribute("data-picture", "new", timeout=20_000)
-                await expect(card.locator(".rungs i").first).to_be_visible(timeout=20_000)
+                await expect(card.locator(".rungs i:not([hidden])").first).to_be_visible(timeout=20_000)
             await expect(page.locator("#status")).to_have_text("3 cameras, 2 streaming, 1 switched off")
             widths = await page.evaluate(
                 "[...document.querySelectorAll('#camera-gate canvas')].map(one => one.width)"
