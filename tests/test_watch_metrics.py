@@ -91,7 +91,7 @@ def test_values_stand_under_their_labels(gate: Changing) -> None:
     assert value(found, "streamsr_camera_state", camera="gate", state="streaming") == 1
     assert value(found, "streamsr_camera_state", camera="gate", state="backoff") == 0
     assert value(found, "streamsr_sink_frames_written_total", camera="gate", sink="rec/gate") == 1994
-    about = {"codec": "h264", "input": "640x360", "output": "1280x720", "priority": "1"}
+    about = {"codec": "h264", "input": "640x360", "output": "1280x720", "priority": "1", "node": ""}
     assert value(found, "streamsr_camera_info", camera="gate", **about) == 1
     assert value(found, "streamsr_build_info", version="0.2.0", model_sha256="ab" * 32) == 1
     for end, count in (("1.0", 500), ("2.0", 700), ("32.0", 700), ("+Inf", 700)):

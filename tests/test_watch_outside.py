@@ -57,9 +57,9 @@ def test_counters_go_on_and_readiness_tells_while_processes_die(text: str, tmp_p
     gate = frozenset({("camera", "gate")})
     with WatchProcess(tmp_path / "cameras.toml", text) as watch:
         assert not ready(watch)[0] and json.loads(watch.get("healthz")) == {"status": "ok"}
-        watch.streaming("gate", "yard")
+        watch.streaming("gate", "yard", timeout_s=90)
         assert ready(watch) == (True, [])
-        watch.until(lambda now: now["model"]["restored"] > 3)
+        watch.until(lambda now: now["by_name"]["gate"]["frames_in"] > 20)
         last, missing = scrape(watch), set()
         for victim in ("gate", "model"):
             now = watch.status()
@@ -99,7 +99,7 @@ async def test_the_dashboard_shows_what_is_enhanced(text: str, tmp_path: Path) -
                 card = page.locator(f"#camera-{name}")
                 await expect(card.locator(".status")).to_have_text("Streaming", timeout=60_000)
                 await expect(card.locator(".view")).to_have_attribute("data-picture", "new", timeout=20_000)
-                await expect(card.locator(".rungs i:not([hidden])").first).to_be_visible(timeout=20_000)
+                await expect(card.locator(".rungs i").first).to_be_visible(timeout=90_000)  # restored
             await expect(page.locator("#status")).to_have_text("3 cameras, 2 streaming, 1 switched off")
             widths = await page.evaluate(
                 "[...document.querySelectorAll('#camera-gate canvas')].map(one => one.width)"

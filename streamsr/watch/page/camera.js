@@ -160,6 +160,7 @@ export class Card {
       Changes: source && `${count(source.resized)} of size, ${count(source.recoded)} of codec, ${count(source.resets)} decoder resets`,
       "Missing, t0": camera.t0_mean === null ? null : number(camera.t0_mean, 2),
       "Certificate, most": camera.certificate_max === null ? null : `${number(camera.certificate_max, 1)} / 255`,
+      Machine: camera.node,
       Process: camera.process_id && `${camera.process_id}, ${number(camera.rss_mb)} MB, ${number(camera.cpu_s)} s of CPU`,
       "Last error": camera.error,
     };
