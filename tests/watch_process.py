@@ -16,6 +16,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+START_S = 120.0  # on a busy machine the model process needs more than half of it
+
 Status = dict[str, Any]
 
 
@@ -25,8 +27,8 @@ class WatchProcess:
     At the end of the block it is killed if it still runs, and nothing of it may be left.
     """
 
-    def __init__(self, path: Path, text: str, settings: str = "threads = 1") -> None:
-        self.path, self._settings = path, settings
+    def __init__(self, path: Path, text: str, settings: str = "threads = 1", *options: str) -> None:
+        self.path, self._settings, self._options = path, settings, options
         self.lines: list[str] = []  # of its stderr
         self.configure(text)
 
@@ -36,7 +38,7 @@ class WatchProcess:
     def __enter__(self) -> WatchProcess:
         self.temporary = Path(tempfile.mkdtemp(prefix="watch-"))
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "streamsr", "watch", str(self.path)],
+            [sys.executable, "-m", "streamsr", "watch", str(self.path), *self._options],
             stderr=subprocess.PIPE,
             text=True,
             env={**os.environ, "TMPDIR": str(self.temporary)},
@@ -51,7 +53,7 @@ class WatchProcess:
         self.process.kill()
         self.process.wait()
         deadline = time.monotonic() + 5
-        while (left := {pid for pid in self._family if _runs(pid)}) and time.monotonic() < deadline:
+        while (left := {pid for pid in self._family if runs(pid)}) and time.monotonic() < deadline:
             time.sleep(0.05)
         for pid in left:
             os.kill(pid, signal.SIGKILL)
@@ -81,7 +83,7 @@ class WatchProcess:
         found["by_name"] = {camera["name"]: camera for camera in found["cameras"]}
         return found
 
-    def until(self, condition: Callable[[Status], Any], timeout_s: float = 60) -> Status:
+    def until(self, condition: Callable[[Status], Any], timeout_s: float = START_S) -> Status:
         """The first status that fulfils it."""
         deadline = time.monotonic() + timeout_s
         while not condition(status := self.status()):
@@ -90,7 +92,7 @@ class WatchProcess:
             time.sleep(0.1)
         return status
 
-    def streaming(self, *names: str, timeout_s: float = 60) -> Status:
+    def streaming(self, *names: str, timeout_s: float = START_S) -> Status:
         """All of these cameras send pictures, and the model process is there."""
         return self.until(
             lambda now: (
@@ -142,7 +144,7 @@ def descendants(process_id: int) -> set[int]:
     return found
 
 
-def _runs(process_id: int) -> bool:
+def runs(process_id: int) -> bool:
     try:
         state = Path(f"/proc/{process_id}/stat").read_text().rsplit(")", 1)[1].split()[0]
     except (FileNotFoundError, ProcessLookupError):

@@ -17,7 +17,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from ..clock import MONOTONIC
-from ..errors import StreamSRError, redact
+from ..errors import SourceError, StreamSRError, redact
 from ..loop import run
 from .camera_job import CameraJob
 from .camera_status import StatusOfCamera
@@ -81,8 +81,8 @@ class Camera:
         try:
             async with parts.pipeline as pipeline:
                 await pipeline.run()
-        except StreamSRError:
-            if not self._stopping:
+        except SourceError:
+            if not self._stopping:  # else it was called off
                 raise
         finally:
             await asyncio.to_thread(parts.close)

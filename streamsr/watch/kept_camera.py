@@ -53,7 +53,7 @@ class KeptCamera(Kept):
             update |= {"process_id": self._process_id, "error": self.error}
         elif self._stage == "stopped":
             update |= {"state": "stopped", "since_s": self._since_s, "process_id": None}
-        elif last.state != "streaming" and last.error is None:
+        elif last.state == "starting" and last.error is None:
             update |= {"error": self.error}
         return last.model_copy(update=update)
 
