@@ -12,7 +12,8 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,8 @@ from streamsr.enhancer import Enhancer
 from streamsr.face.composite import upscale
 from streamsr.interpreter import environment
 from streamsr.memory import RECALL_FRAMES
+from streamsr.model.crop import Crop
+from streamsr.model.reading import GuideReading
 from streamsr.model.restorer import Restorer
 from streamsr.report import Outcome
 from streamsr.session import Refused, Session
@@ -122,53 +125,73 @@ def test_with_the_packaged_weights_too(tmp_path: Path) -> None:
     np.testing.assert_array_equal(np.load(out), _in_process(None, 3))
 
 
-def test_faces_of_many_cameras_share_an_evaluation(weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(device_queue, "MOST_MS", 1e6)  # however slow this machine is
+@pytest.fixture
+def evaluator(weights: Path) -> Iterator[Evaluator]:
+    """In this process, not started yet."""
     failures: list[BaseException] = []
-    evaluator = Evaluator(Restorer.load(weights, device="cpu", threads=1), (1.0,), failures.append)
+    made = Evaluator(Restorer.load(weights, device="cpu", threads=1), (1.0,), failures.append)
+    yield made
+    made.close()
+    assert failures == []
+
+
+class _JoinedCamera:
+    """A camera's side of a connection, and the connection, in one process. ``answers``: its socket."""
+
+    def __init__(self, evaluator: Evaluator) -> None:
+        self.answers, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.answers.settimeout(20)
+        self.connection, fd = Connection(theirs, 0), create_memory("x")
+        self.pictures = SharedPictures(fd)
+        socket.send_fds(self.answers, [_hello()], [fd])
+        os.close(fd)
+        self._evaluator = evaluator
+        self.connection.receive(evaluator.restorer.sizes)
+        evaluator.join(self.connection)
+
+    def ask(self, request: Guide | Restore) -> None:
+        self.answers.send(request.model_dump_json().encode())
+        message = self.connection.receive(self._evaluator.restorer.sizes)
+        assert message == request
+        self._evaluator.ask(self.connection, request)
+
+    def leave(self) -> None:
+        self._evaluator.leave(self.connection)
+        self.answers.close()
+
+
+def test_faces_of_many_cameras_share_an_evaluation(
+    evaluator: Evaluator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(device_queue, "MOST_MS", 1e6)  # however slow this machine is
     crops = [random_crop(256, index) for index in range(6)]
     readings = evaluator.restorer.guide(crops)
     cameras = []
     for index in range(3):
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        ours.settimeout(20)
-        connection, fd = Connection(theirs, 0), create_memory("x")
-        pictures = SharedPictures(fd)
-        socket.send_fds(ours, [_hello()], [fd])
-        os.close(fd)
-        connection.receive(evaluator.restorer.sizes)
-        evaluator.join(connection)
+        cameras.append(_JoinedCamera(evaluator))
         faces = []
         for k in (0, 1):
             crop = crops[2 * index + k]
-            pictures.write(1, k, crop)
+            cameras[-1].pictures.write(1, k, crop)
             reading = ReadingMessage.of(readings[2 * index + k])
-            camera = tuple(crop.camera.ravel().tolist())
+            at = tuple(crop.camera.ravel().tolist())
             faces.append(
-                FaceToRestore(camera=camera, patch=crop.patch.shape, reading=reading, key=k, recent=False)  # type: ignore[arg-type]
+                FaceToRestore(camera=at, patch=crop.patch.shape, reading=reading, key=k, recent=False)  # type: ignore[arg-type]
             )
         asked = {"id": index, "slot": 1, "size": 256, "deadline_ns": None, "faces": tuple(faces)}
-        request = Restore(**asked, steps=1, seed=0, fidelity=1.0)
-        ours.send(request.model_dump_json().encode())
-        message = connection.receive(evaluator.restorer.sizes)
-        assert message == request
-        evaluator.ask(connection, request)
-        cameras.append((ours, connection, pictures))
+        cameras[-1].ask(Restore(**asked, steps=1, seed=0, fidelity=1.0))
     evaluator.start()
-    for index, (ours, connection, pictures) in enumerate(cameras):
-        answer = from_device(ours.recv(16_384))
+    for index, camera in enumerate(cameras):
+        answer = from_device(camera.answers.recv(16_384))
         assert (answer.type, answer.id) == ("restored", index)
         for k in (0, 1):
             at = 2 * index + k
             alone = evaluator.restorer.restore([crops[at]], [readings[at]])[0].residual
-            np.testing.assert_allclose(pictures.residual(1, k, 256), alone, atol=0.51)
-        assert len(connection.pasts) == 2
-        evaluator.leave(connection)
-        ours.close()
+            np.testing.assert_allclose(camera.pictures.residual(1, k, 256), alone, atol=0.51)
+        assert len(camera.connection.pasts) == 2
+        camera.leave()
     batches, restored, refused, waiting = evaluator.statistics()
-    evaluator.close()
     assert (batches, restored, refused, waiting) == ({6: 1}, 6, 0, 0)
-    assert failures == []
 
 
 def test_more_faces_than_a_request_holds(restorer: RemoteRestorer) -> None:
@@ -489,6 +512,39 @@ def test_what_may_not_be_asked_ends_the_connection(model: ModelProcess) -> None:
             except (BrokenPipeError, ConnectionResetError):
                 continue
             assert _is_ended(link), packets[0]
+
+
+def test_numbers_that_are_none_harm_nobody(model: ModelProcess, restorer: RemoteRestorer) -> None:
+    crop = random_crop(256)
+    reading = restorer.guide([crop])[0]
+    before = restorer.restore([crop], [reading])[0].residual
+    with closing(connected(model.path, "wrong")) as other, suppress(Refused):
+        for wrong in (
+            replace(crop, patch=np.full((16, 16), np.nan, np.float32)),
+            replace(crop, patch=np.full((16, 16), 3e38, np.float32)),
+            replace(crop, camera=np.zeros((2, 3))),
+            replace(crop, camera=np.full((2, 3), 1e9)),
+        ):
+            other.guide([wrong], soon(5))
+            other.restore([wrong], [replace(reading, log_bands=np.full(7, 1e9, np.float32))], None)
+    np.testing.assert_array_equal(restorer.restore([crop], [reading])[0].residual, before)
+
+
+def test_a_guide_that_makes_no_sense_of_a_face_ends_the_connection_that_asked(
+    evaluator: Evaluator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    guide = evaluator.restorer.guide
+
+    def senseless(crops: list[Crop]) -> list[GuideReading]:
+        return [replace(reading, log_sigma_y=float("nan")) for reading in guide(crops)]
+
+    monkeypatch.setattr(evaluator.restorer, "guide", senseless)
+    camera = _JoinedCamera(evaluator)
+    face = Face(camera=(1.0, 0.0, 0.0, 0.0, 1.0, 0.0), patch=(16, 16))
+    camera.ask(Guide(id=1, slot=0, size=256, deadline_ns=None, faces=(face,)))
+    evaluator.start()
+    wait_until(lambda: camera.connection.broken, 10)
+    camera.leave()
 
 
 def test_a_camera_that_brings_no_memory_or_a_wrong_one_is_sent_away(model: ModelProcess) -> None:

@@ -140,6 +140,7 @@ class Request:
         return found
 
     def past(self, face: int) -> Trace | None:
+        """Of this face's last frame here, be it one that its camera did not wait for."""
         told = self.told(face)
         return self.connection.pasts.find(told.key, self.message.size) if told.recent else None
 

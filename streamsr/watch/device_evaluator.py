@@ -25,10 +25,9 @@ _TIDY_S = 1.0  # between two looks for pasts that are too old
 
 
 class Evaluator:
-    """``on_failure``: called on its thread with what ended it; nothing more is evaluated then.
+    """One lock guards the queue and the connections' requests; it is never held while the device works.
 
-    All but ``Connection.receive`` and ``send`` of what is shared with the thread goes through here, under one
-    lock, which is never held while the device works.
+    on_failure: called on the thread with what ended it; nothing more is evaluated then.
     """
 
     def __init__(
@@ -155,7 +154,10 @@ class Evaluator:
         crops = [request.crop(face) for request, face in faces]
         if kind.task == "guide":
             for (request, face), reading in zip(faces, self.restorer.guide(crops), strict=True):
-                request.readings[face] = ReadingMessage.of(reading)
+                try:
+                    request.readings[face] = ReadingMessage.of(reading)
+                except ValueError:  # no number comes of what it gave: that was no picture of a face
+                    request.connection.broken = True
         else:
             self._restore(kind, faces, crops)
         ended_ns = time.monotonic_ns()
@@ -170,7 +172,8 @@ class Evaluator:
             for request in {id(request): request for request, _ in faces}.values():
                 request.worked_ns += took_ns
                 request.done += sum(one is request for one, _ in faces)
-                if request.open and request.done == len(request.message.faces):
+                finished = request.done == len(request.message.faces)
+                if request.open and finished and not request.connection.broken:
                     request.answer(ended_ns)
 
     def _restore(self, kind: Kind, faces: list[tuple[Request, int]], crops: list[Crop]) -> None:
@@ -195,9 +198,9 @@ class Evaluator:
     def _prepare(self, level: float) -> None:
         try:
             self.restorer.prepare_aside(level)
-        except BaseException as error:
+        except BaseException as error:  # as in ``_run``
             self._on_failure(error)
-            raise
+            return
         with self._changed:
             self._levels.add(level)
             self._preparing.discard(level)

@@ -60,7 +60,7 @@ _SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW
 Index = Annotated[int, Field(ge=0, lt=2**63)]
 Number = Annotated[float, Field(ge=-1e9, le=1e9)]
 Fidelity = Annotated[float, Field(ge=0, le=1)]
-PatchSide = Annotated[int, Field(ge=1, le=MAX_PATCH)]
+PatchSide = Annotated[int, Field(ge=8, le=MAX_PATCH)]
 
 
 class _Message(BaseModel):

@@ -205,6 +205,8 @@ class RemoteRestorer:
         """A slot that nothing is in, and the id of the request that will be. Raises Refused."""
         while self._receive(0.0) is not None:  # answers that came too late
             pass
+        if deadline_ns is not None and time.monotonic_ns() >= deadline_ns:
+            raise Refused("it is too late to ask")
         if not self._ready(deadline_ns):
             raise Refused("the model process is not there")
         if size not in self.sizes:  # it was started with other weights than this session
