@@ -47,7 +47,7 @@ from streamsr.watch.device_wire import (
     create_memory,
     from_device,
 )
-from streamsr.watch.remote_restorer import RemoteRestorer
+from streamsr.watch.remote_restorer import MOST_SKIPS, RemoteRestorer
 
 CLIENT = Path(__file__).with_name("remote_client.py")
 FRAMES = 8
@@ -283,6 +283,27 @@ def test_a_model_process_that_stands_still_holds_nobody_up(
         model.process.send_signal(signal.SIGCONT)
     time.sleep(0.2)
     restorer.restore([crop], [reading], deadline_ns=soon(5))
+
+
+def test_a_camera_that_is_refused_again_and_again_asks_less(
+    model: ModelProcess, restorer: RemoteRestorer
+) -> None:
+    crop = random_crop(512)
+    reading = restorer.guide([crop])[0]
+    restorer.restore([crop], [reading], steps=64)
+    before = model.next_report().refused
+    for _ in range(40):
+        with pytest.raises(Refused):
+            restorer.restore([crop], [reading], steps=64, deadline_ns=soon(0.05))
+    model.next_report()
+    assert 8 <= model.next_report().refused - before <= 14
+    for _ in range(MOST_SKIPS + 1):
+        with suppress(Refused):
+            restorer.restore([crop], [reading], deadline_ns=soon(5))
+            break
+    else:
+        pytest.fail("it never asks again")
+    restorer.restore([crop], [reading], deadline_ns=soon(5))  # and then each time
 
 
 def test_a_level_that_is_not_ready_is_made_so_while_others_go_on(

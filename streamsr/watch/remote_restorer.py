@@ -43,6 +43,7 @@ __all__ = ["RemoteRestorer"]
 SIZES = (256, 512)  # S of all packaged weights, until the model process names its own
 FIRST_S, CAP_S = 0.05, 1.0  # between two attempts to connect
 POLL_S = 0.05  # where the model process is waited for
+MOST_SKIPS = 3  # calls that are refused here, unasked, after several in a row were refused there
 
 _log = logging.getLogger(__name__)
 
@@ -62,7 +63,8 @@ class RemoteRestorer:
 
     A call takes at most until its deadline, and without one until the model process answers or is gone;
     it raises Refused otherwise. Connections are made in calls, and again when one was lost; the pauses
-    between attempts grow. A new connection knows nothing of what faces left in the last one.
+    between attempts grow. A new connection knows nothing of what faces left in the last one. Where the
+    device is full for long, only some calls ask: refusing takes time, too.
     """
 
     def __init__(self, path: str, *, name: str, priority: int) -> None:
@@ -79,6 +81,7 @@ class RemoteRestorer:
         self._ids, self._keys = itertools.count(), itertools.count()
         self._delays: Iterator[float] = delays(FIRST_S, CAP_S)
         self._next_attempt_ns = 0
+        self._refusals = self._skips = 0  # in a row; calls that are not to ask
         self._closed = False
         self.waited_ms = 0.0
 
@@ -186,6 +189,9 @@ class RemoteRestorer:
 
     def _ask(self, request: Guide | Restore, crops: Sequence[Crop], kind: type[Answer]) -> tuple[Answer, int]:
         """The answer, and the slot in which its pictures are. ``request``: but for ``id`` and ``slot``."""
+        if self._skips and request.deadline_ns is not None:
+            self._skips -= 1
+            raise Refused("the model process has had no time")
         while True:
             slot, request_id = self._open_slot(request.deadline_ns, request.size)
             for k, crop in enumerate(crops):
@@ -194,8 +200,11 @@ class RemoteRestorer:
             answer = self._wait(request_id, request.deadline_ns)
             if isinstance(answer, kind):
                 self.waited_ms += answer.waited_ms
+                self._refusals = 0
                 return answer, slot
             if request.deadline_ns is not None:
+                self._skips = min(self._refusals, MOST_SKIPS)
+                self._refusals += 1
                 raise Refused("the model process has no time")
             time.sleep(POLL_S)  # it makes this level of fidelity ready
 
@@ -248,6 +257,7 @@ class RemoteRestorer:
         self._socket, self._welcomed = None, False
         self._free = set(range(SLOTS))
         self._slot_of.clear()
+        self._refusals = self._skips = 0
 
     def _lose(self, reason: str) -> None:
         if self._welcomed:
