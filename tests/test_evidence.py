@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import hashlib
 import json
@@ -12,15 +13,17 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from evidence_fixtures import COUNT, EACH_KEYFRAME, GOP, SIZE, lines, record, sidecar
-from helpers import make_frame
+from evidence_recording import COUNT, EACH_KEYFRAME, GOP, SIZE, lines, record, sidecar
+from helpers import MemorySource, frames, make_frame
 from media import moving_picture, read_all, write_video
 
+from streamsr import Pipeline
 from streamsr.errors import ConfigError, SinkError
 from streamsr.evidence import Evidence, Limits
 from streamsr.evidence.keys import make_key, private_key, public_key
 from streamsr.evidence.mark import draw_mark
 from streamsr.evidence.verify import verify_segment
+from streamsr.io.file import FileSource
 from streamsr.io.nal import SEI_UUID, Framing, read_sei, with_sei
 
 pytest_plugins = ["evidence_fixtures", "shared_fixtures"]
@@ -145,12 +148,6 @@ def test_old_segments_are_deleted_whole(recording, enhancer, tmp_path) -> None:
 
 
 def test_source_without_packets_is_refused(recording, enhancer, tmp_path) -> None:
-    import asyncio
-
-    from helpers import MemorySource, frames
-
-    from streamsr import Pipeline
-
     async def run() -> None:
         with Evidence(tmp_path / "e", recording / "key.pem", camera="gate") as evidence:
             sink = evidence.sink(None, live=False)
@@ -158,6 +155,17 @@ def test_source_without_packets_is_refused(recording, enhancer, tmp_path) -> Non
                 await pipeline.run()
 
     with pytest.raises(SinkError, match="wants an RTSP source or a video file"):
+        asyncio.run(run())
+
+
+def test_enhancer_of_its_own_is_missed(recording, enhancer, tmp_path) -> None:
+    async def run() -> None:
+        with Evidence(tmp_path / "e", recording / "key.pem", camera="gate") as evidence:
+            source = FileSource(str(recording / "in.mp4"), tap=evidence.tap)
+            async with Pipeline(source, evidence.sink(None, live=False), enhancer) as pipeline:
+                await pipeline.run()
+
+    with pytest.raises(SinkError, match="its own enhancer"):
         asyncio.run(run())
 
 

@@ -8,7 +8,7 @@ from contextlib import ExitStack
 
 import av
 import pytest
-from evidence_fixtures import lines, sidecar
+from evidence_recording import lines, sidecar
 from media import moving_portrait
 from PIL import Image
 from rtsp_server import RtspServer, live_video, looped_pictures, publish_in, publish_out

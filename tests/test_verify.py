@@ -14,7 +14,7 @@ from pathlib import Path
 
 import av
 import pytest
-from evidence_fixtures import GOP, line_of, lines, rewrite, sidecar
+from evidence_recording import GOP, line_of, lines, rewrite, sidecar
 
 from streamsr.cli import main
 from streamsr.evidence.keys import make_key, public_key

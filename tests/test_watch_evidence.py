@@ -8,7 +8,7 @@ import signal
 from fractions import Fraction
 
 import pytest
-from evidence_fixtures import lines
+from evidence_recording import lines
 from media import moving_portrait, write_video
 from watch_process import WatchProcess, camera
 

@@ -68,7 +68,7 @@ class Evidence:
             Path(folder).mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise ConfigError(f"cannot make the evidence folder {folder}: {error.strerror}") from None
-        self._folder = Path(folder)
+        self.url = str(folder)
         self._notes = Notes()
         self._recorder = Recorder(
             Path(folder), camera, key, self._header, self.sei, limits or Limits(), clock
@@ -143,10 +143,10 @@ class Evidence:
         intake = self._recorder.intake
         if intake.segment_of(frame.index) is None and not self.statistics().frames:
             reason = intake.refused or "this source has no packets to see"
-            raise SinkError(f"evidence wants an RTSP source or a video file: {reason}", str(self._folder))
+            raise SinkError(f"evidence wants an RTSP source or a video file: {reason}", self.url)
         note = self._notes.get(frame.index)
         if note is None:
-            raise SinkError("evidence wants its own enhancer in the pipeline", str(self._folder))
+            raise SinkError("evidence wants its own enhancer in the pipeline", self.url)
         note.reached = "sent"
         wait_s = None if not live else 0.0 if self._stalled else STALL_S
         taken = self._recorder.put(Sent(frame, info, self._notes.upto(frame.index)), wait_s)
@@ -162,11 +162,12 @@ class Evidence:
     def _check(self, live: bool) -> None:
         error = self.statistics().error
         if not live and error is not None:
-            raise SinkError(f"evidence cannot be recorded: {error}", str(self._folder))
+            raise SinkError(f"evidence cannot be recorded: {error}", self.url)
 
     def _header(self) -> dict[str, Any]:
         session, enhancer = self._session, self._enhancer
-        assert session is not None and enhancer is not None, "write() has seen a frame of theirs"
+        if session is None or enhancer is None:
+            raise ValueError("evidence wants its own enhancer in the pipeline")
         return {
             "format": FORMAT,
             "statement": STATEMENT,
@@ -296,7 +297,7 @@ class EvidenceSink:
     def __init__(self, inner: Sink | None, evidence: Evidence, live: bool) -> None:
         self._inner, self._evidence, self._live = inner, evidence, live
         self._info: StreamInfo | None = None
-        self.url = inner.url if inner is not None else "evidence"
+        self.url = inner.url if inner is not None else evidence.url
 
     @property
     def warnings(self) -> list[str]:
