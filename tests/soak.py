@@ -1,9 +1,10 @@
 """``streamsr watch`` among faults: ``python tests/soak.py [--seconds 1800] [--every 20] [--cameras 4]``.
 
 Every so many seconds something breaks, for a few seconds: a server, a network, a process, a disk. After its
-end the camera concerned must send again to all its outputs within ten seconds (the model process has twenty
-to load), and no other may have been touched. Prints a line for each fault and, last, one of JSON; exit status
-1 if anything was not as it should.
+end the camera concerned must send again to all its outputs within ten seconds, and no other may have been
+touched. A process that was killed has twice the time that the whole took to begin, where that is longer: this
+machine may be slow or busy. Prints a line for each fault and, last, one of JSON; exit status 1 if anything
+was not as it should.
 """
 
 from __future__ import annotations
@@ -24,7 +25,6 @@ from soak_faults import FAULTS, Fault, Scene
 from watch_process import Status, descendants
 
 RECOVERY_S = 10.0
-MODEL_S = 20.0
 STUCK_S = 60.0  # not waited for any longer
 SETTLE_S = 20.0  # what was given up has ended by then
 STEADY_S = 2.0  # a stream that is back stays: looked at for so long
@@ -36,6 +36,7 @@ class Outcome:
     """recovery_s: per fault, from its end. wrong: what should not have been, a line each."""
 
     recovery_s: dict[str, list[float]] = field(default_factory=dict)
+    start_s: float = 0.0  # from the beginning of watch until all cameras streamed
     faults: int = 0
     wrong: list[str] = field(default_factory=list)
     camera_kills: int = 0
@@ -48,7 +49,9 @@ def soak(seconds: float, every_s: float, cameras: int, say: Any = print) -> dict
     """Raises AssertionError if the cameras do not even begin."""
     outcome = Outcome()
     with tempfile.TemporaryDirectory() as folder, Scene(Path(folder), cameras) as scene:
+        began = time.monotonic()
         scene.watch.streaming(*scene.names, timeout_s=120)
+        outcome.start_s = time.monotonic() - began
         _until_all_well(scene, 60)
         before = _resources(scene)
         began = time.monotonic()
@@ -78,6 +81,7 @@ def soak(seconds: float, every_s: float, cameras: int, say: Any = print) -> dict
         "soak_s": round(time.monotonic() - began),
         "cameras": cameras,
         "every_s": every_s,
+        "start_s": round(outcome.start_s, 1),
         "faults": outcome.faults,
         "left_out": [fault.name for fault in FAULTS if fault not in kinds],
         "recovery_s": {
@@ -114,7 +118,7 @@ def _suffer(scene: Scene, fault: Fault, name: str, outcome: Outcome, say: Any) -
     took_s = round(time.monotonic() - ended, 2)
     outcome.recovery_s.setdefault(fault.name, []).append(took_s)
     say(f"{fault.name} at {name}: back {took_s:.1f} s after its end")
-    if took_s > (MODEL_S if fault.name == "model process killed" else RECOVERY_S):
+    if took_s > max(RECOVERY_S, 2 * outcome.start_s if fault.name.endswith("process killed") else 0.0):
         outcome.wrong.append(f"{fault.name} at {name}: back only after {took_s:.1f} s")
     time.sleep(STEADY_S)
     now = scene.watch.status()
