@@ -34,8 +34,7 @@ def run(path: Path, *, ray: bool = False) -> int:
     """Until SIGINT or SIGTERM; a second one does not wait for the outputs. SIGHUP reads the file again.
 
     ray: on all machines of a Ray cluster. Returns the exit status: 0, or 128 + n after a second signal n.
-    Raises StreamSRError: the configuration is wrong, there
-    is no cluster, or the model process cannot begin.
+    Raises StreamSRError: the configuration is wrong, there is no cluster, or the model process cannot begin.
     """
     config = load(path)
     with logging_to(sys.stderr, config.watch.log):

@@ -58,10 +58,18 @@ class KeptActor(ABC, Generic[R]):
     def _hear(self, report: R) -> None:
         """Take what is new."""
 
+    def _is_needed(self) -> bool:
+        """Whether another one is to be made."""
+        return True
+
     @property
     def silent_s(self) -> float:
         """Since its last answer; before the first, since there was to be an actor."""
         return (MONOTONIC.now_ns() - self._answered_ns) / NS_PER_S
+
+    @property
+    def ended(self) -> bool:
+        return self._task is not None and self._task.done()
 
     @property
     def answers(self) -> bool:
@@ -102,8 +110,10 @@ class KeptActor(ABC, Generic[R]):
                 self._actor = self._make()
                 await self._listen(self._actor)
             except RayError as error:
-                self._lose(error)
+                self._lose(_reason(error))
             self._drop()
+            if not self._is_needed():
+                return
             if self.last is not heard:
                 pauses = delays(FIRST_PAUSE_S, LONGEST_PAUSE_S)
             pause_s = next(pauses)
@@ -116,8 +126,8 @@ class KeptActor(ABC, Generic[R]):
         while True:
             try:
                 self._take(await self._ask(actor))
-            except ActorUnavailableError as error:
-                self._lose(error)
+            except ActorUnavailableError:
+                self._lose("its machine or its keeper is gone: Ray starts it again where there is room")
                 await asyncio.sleep(ASK_AGAIN_S)
             else:
                 await asyncio.sleep(ASK_S)
@@ -136,8 +146,8 @@ class KeptActor(ABC, Generic[R]):
         self._hear(report)
         self.last = report
 
-    def _lose(self, error: RayError) -> None:
-        self._lost, self.error = True, _reason(error)
+    def _lose(self, why: str) -> None:
+        self._lost, self.error = True, why
 
     def _drop(self) -> None:
         actor, self._actor = self._actor, None
@@ -150,6 +160,6 @@ async def _of(answer: Any) -> Any:
 
 
 def _reason(error: RayError) -> str:
-    """Its last line but for what Ray says of every such error: the mistake itself comes at the end."""
+    """The last line: of an error of ours, its words come there, after where it happened."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[-1] if lines else type(error).__name__

@@ -17,7 +17,7 @@ __all__ = ["CameraOnRay"]
 
 
 class CameraOnRay(KeptActor[CameraReport]):
-    """make: an actor for a job, which is JSON. needs: what it waits for until a machine has it, in words."""
+    """make: an actor for a job, which is JSON. needs: what a machine must have for it, in words."""
 
     def __init__(self, job: CameraJob, make: Callable[[str], Any], needs: str) -> None:
         super().__init__("camera", job.camera.name)
@@ -80,4 +80,4 @@ class CameraOnRay(KeptActor[CameraReport]):
     def _waits(self) -> str | None:
         if self.error is not None or self.silent_s < ANSWER_S:
             return self.error
-        return f"waits for a machine with {self._needs}"
+        return f"has not begun: it takes a machine with {self._needs} free"

@@ -52,6 +52,9 @@ class ModelOnRay(KeptActor[ModelReport]):
             return DeviceStatus(state="starting", since_s=self.silent_s, error=self.error, restarts=restarts)
         return last.status.model_copy(update={"restarts": restarts})
 
+    def _is_needed(self) -> bool:
+        return self.wanted
+
     def _make(self) -> Any:
         return self._make_here()
 
@@ -111,17 +114,16 @@ class ModelsOnRay:
         async with asyncio.TaskGroup() as tasks:
             while not self._stopping.is_set():
                 wanted = self._places()
-                for place in wanted - self._models.keys():
-                    self._models[place] = ModelOnRay(
-                        place, partial(self._make, self.job.model_dump_json(), place)
-                    )
-                    tasks.create_task(self._models[place].run())
                 for place, model in list(self._models.items()):
                     model.want(place in wanted)
                     self._count(model)
-                    if model.unwanted_s > IDLE_S:
+                    if model.ended or model.unwanted_s > IDLE_S:
                         self._restarts += self._models.pop(place).status().restarts
                         tasks.create_task(model.stop(STOP_S))
+                for place in wanted - self._models.keys():
+                    make = partial(self._make, self.job.model_dump_json(), place)
+                    self._models[place] = ModelOnRay(place, make)
+                    tasks.create_task(self._models[place].run())
                 self._check()
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._stopping.wait(), LOOK_S)
