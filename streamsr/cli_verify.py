@@ -52,6 +52,8 @@ def _summary(verdict: SegmentVerdict) -> str:
     ]
     if verdict.gap is not None:
         parts.append(f"a gap before it: {verdict.gap.get('reason') or 'frames not recorded'}")
+    if verdict.earlier_missing:
+        parts.append("what came before it is not here")
     if verdict.rerun is not None:
         parts.append(verdict.rerun["summary"])
     return ", ".join(parts)

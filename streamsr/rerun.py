@@ -17,14 +17,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 import av
 import cv2
 import numpy as np
+from pydantic import BaseModel, ValidationError
 
 from .clock import MONOTONIC
-from .errors import DecodeError, ModelError
+from .errors import ConfigError, DecodeError, ModelError
 from .evidence.mark import draw_mark
 from .evidence.segment import picture_sha256
 from .evidence.sidecar import Certificate, Face, Frame, Header, Packet, Unshown, read_sidecar
@@ -77,8 +78,8 @@ def rerun(folder: Path, verdicts: Sequence[SegmentVerdict], device: str) -> None
             result = Rerun()
             try:
                 problem = _segment(folder / verdict.file, restorer, result)
-            except (av.FFmpegError, OSError, DecodeError) as error:
-                problem = Problem(f"cannot be decoded again: {error}")
+            except (av.FFmpegError, OSError, DecodeError, ConfigError) as error:
+                problem = Problem(f"cannot be enhanced again: {error}")
             verdict.rerun = {**asdict(result), "summary": result.summary}
             if problem is not None:
                 verdict.problems.append(problem)
@@ -95,14 +96,18 @@ def _segment(sidecar: Path, restorer: Restorer, result: Rerun) -> Problem | None
         if weights != restorer.sha256:
             raise ModelError(f"{sidecar.name} was made with weights {weights}, these are {restorer.sha256}")
     packets = [p for record in records if isinstance(record, Frame | Unshown) for p in record.packets]
+    try:
+        asked = _Asked.model_validate(header.configuration)
+    except ValidationError as error:
+        return Problem(f"cannot be enhanced again: the header has a wrong {error.errors()[0]['loc'][0]}")
     followed = _Followed(restorer)
     session = Session(
         followed,
-        scale=header.configuration["scale"],
-        fidelity=header.configuration["fidelity"],
-        steps=header.configuration["steps"],
-        seed=header.configuration["seed"],
-        tracker=_tracker(header.configuration),
+        scale=asked.scale,
+        fidelity=asked.fidelity,
+        steps=asked.steps,
+        seed=asked.seed,
+        tracker=_tracker(asked),
         clock=MONOTONIC,
     )
     original = _original(sidecar.with_name(header.original.file), packets)
@@ -134,10 +139,20 @@ def _segment(sidecar: Path, restorer: Restorer, result: Rerun) -> Problem | None
     return None
 
 
-def _tracker(configuration: dict[str, Any]) -> Tracker:
-    tracker = MediaPipeTracker(on_motion=bool(configuration.get("on_motion")))
-    roi = configuration.get("roi")
-    return tracker if roi is None else RegionTracker(tracker, roi)
+class _Asked(BaseModel):
+    """What the configuration of a header says of the session."""
+
+    scale: Literal[1, 2, 4, 8]
+    fidelity: float
+    steps: int | Literal["auto"]
+    seed: int
+    on_motion: bool = False
+    roi: tuple[int, int, int, int] | None = None
+
+
+def _tracker(asked: _Asked) -> Tracker:
+    tracker = MediaPipeTracker(on_motion=asked.on_motion)
+    return tracker if asked.roi is None else RegionTracker(tracker, asked.roi)
 
 
 def _again(
@@ -155,7 +170,7 @@ def _again(
     tracked = session.track(shown)
     if frame.reached == "tracked" or frame.settings is None:
         return None
-    session.fidelity, session.steps = frame.settings.fidelity, frame.settings.steps  # type: ignore[assignment]
+    session.fidelity, session.steps = frame.settings.fidelity, frame.settings.steps
     session.enabled = frame.settings.enabled
     followed.expect(frame)
     restored = session.restore(tracked, deadline_ns=-1 if frame.late == "before" else None)

@@ -400,3 +400,20 @@ def _record(line: bytes) -> dict:
     except ValueError:
         return {}
     return found if isinstance(found, dict) else {}
+
+
+def test_configuration_that_no_session_has_is_one_line(copy, recording, capsys) -> None:
+    def change(records: list[dict]) -> None:
+        records[0]["configuration"]["scale"] = 3
+
+    rewrite(sidecar(copy), change, recording / "key.pem")
+    assert main(["verify", str(sidecar(copy)), "--rerun", "--device", "cpu"]) == 2
+    err = capsys.readouterr().err
+    assert "cannot be enhanced again" in err and err.count("\n") == 1
+
+
+def test_segment_whose_predecessor_is_gone_says_so(copy, capsys) -> None:
+    for path in copy.glob(f"{sidecar(copy).stem}*"):
+        path.unlink()
+    assert main(["verify", str(copy)]) == 0
+    assert "what came before it is not here" in capsys.readouterr().out

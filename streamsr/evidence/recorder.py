@@ -273,7 +273,7 @@ class Recorder:
         self._open.clear()
         self._failed = self._newest
         self._pending.clear()
-        self._previous, self._gap = None, reason
+        self._gap = reason
         with self._changed:
             self._error = reason
         self.intake.renew(RETRY_S)

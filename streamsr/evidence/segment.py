@@ -149,7 +149,7 @@ class Segment:
         packet.data = b""
 
     def activate(self, key: Ed25519PrivateKey, header: dict[str, Any], previous: str | None) -> None:
-        """Begin the sidecar. previous: hash of the last line of the segment before; None: not known."""
+        """Begin the sidecar. previous: hash of the last line of the last complete segment, if any."""
         self._weights = header["weights_sha256"]
         self._chain = Chain(self._sidecar, key)
         self._chain.write(

@@ -6,11 +6,12 @@ import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 from ..errors import ConfigError
+from ..session_options import MAX_STEPS
 from .chain import canonical
 
 __all__ = ["Certificate", "End", "Face", "Frame", "Header", "Line", "Packet", "Record", "read_sidecar"]
@@ -73,8 +74,8 @@ class Face(_Model):
 
 
 class Settings(_Model):
-    fidelity: float | None
-    steps: int | str | None
+    fidelity: Annotated[float, Field(ge=0, le=1)]
+    steps: Annotated[int, Field(ge=1, le=MAX_STEPS)] | Literal["auto"]
     enabled: bool
 
 
@@ -129,6 +130,13 @@ class Frame(_Model):
     faces: list[Face] = []
     enhanced: Enhanced | None = None
     certificate: Certificate | None = None
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> Self:
+        parts = (self.pts, self.time_base, self.input, self.settings, self.enhanced, self.certificate)
+        if self.kind == "frame" and None in parts:
+            raise ValueError("a frame has all of it")
+        return self
 
 
 class Unshown(_Model):

@@ -36,7 +36,8 @@ class Problem:
 class SegmentVerdict:
     """frames: with an enhanced picture; dropped: without. signed_frames: of both, under a valid signature.
 
-    unsigned_lines: complete lines after the last signature. gap: what the header says is missing before it.
+    unsigned_lines: lines after the last signature. gap: what the header says is missing before it. complete:
+    it has its end. earlier_missing: there was a segment before it, which is not here.
     """
 
     file: str
@@ -49,7 +50,9 @@ class SegmentVerdict:
     signed_frames: int = 0
     unsigned_lines: int = 0
     gap: dict[str, Any] | None = None
+    earlier_missing: bool = False
     problems: list[Problem] = field(default_factory=list)
+    complete: bool = False
     previous: str | None = None
     last: str = NO_LINE
     rerun: dict[str, Any] | None = None
@@ -94,6 +97,7 @@ def verify_segment(path: Path, key: bytes | None = None) -> SegmentVerdict:
     verdict.recording, verdict.segment, verdict.camera = header.recording, header.segment, header.camera
     verdict.key_fingerprint, verdict.gap = fingerprint(bytes.fromhex(header.public_key)), header.gap
     verdict.previous, verdict.last = header.previous, lines[-1].sha256
+    verdict.complete = isinstance(lines[-1].record, End)
     verdict.frames = sum(isinstance(x.record, Frame) and x.record.kind == "frame" for x in lines)
     verdict.dropped = sum(isinstance(x.record, Frame) and x.record.kind == "dropped" for x in lines)
     if key is not None and bytes.fromhex(header.public_key) != key:
@@ -111,7 +115,7 @@ def verify_segment(path: Path, key: bytes | None = None) -> SegmentVerdict:
     media = [problem for problem in _media(path.parent, lines, header) if problem is not None]
     verdict.problems += sorted(media, key=lambda problem: (problem.frame is None, problem.frame or 0))
     if broken is None and forged is None:
-        if not isinstance(lines[-1].record, End):
+        if not verdict.complete:
             verdict.problems.append(_tail(lines, signed, torn))
         elif torn:
             verdict.problems.append(Problem("something follows its end"))
@@ -119,12 +123,18 @@ def verify_segment(path: Path, key: bytes | None = None) -> SegmentVerdict:
 
 
 def verify_links(verdicts: list[SegmentVerdict]) -> None:
-    """Add a problem to each segment of a folder that does not follow the one before it."""
+    """Add a problem to each segment of a folder that does not follow the complete one before it.
+
+    Nobody can see from a folder that its oldest or newest segments were deleted: the first that is left says
+    that there was one before it.
+    """
     before: dict[str | None, SegmentVerdict] = {}
     for verdict in sorted(verdicts, key=lambda found: (found.recording or "", found.segment or 0)):
         earlier = before.get(verdict.recording)
-        before[verdict.recording] = verdict
-        if earlier is None or verdict.previous is None or verdict.previous == earlier.last:
+        if verdict.complete:
+            before[verdict.recording] = verdict
+        verdict.earlier_missing = earlier is None and verdict.previous is not None
+        if earlier is None or verdict.previous == earlier.last:
             continue
         verdict.problems.append(
             Problem(f"does not follow {earlier.file}: that is not as it was, or segments are missing")
