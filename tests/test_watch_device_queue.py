@@ -58,8 +58,19 @@ def test_what_cannot_be_done_in_time_is_refused_at_once() -> None:
     assert queue.add(first := _job(camera, 25, faces=2), NOW) == []
     late = _job(camera, 25)
     assert queue.add(late, NOW) == [late]
-    assert queue.add(longer := _job(camera, 31), NOW) == []
+    assert queue.add(longer := _job(camera, 35), NOW) == []
     assert _order(queue) == [first, first, longer]
+
+
+def test_what_was_admitted_is_done_as_long_as_it_can_be() -> None:
+    queue = _queue()
+    camera = _camera(queue)
+    assert queue.add(tight := _job(camera, 11), NOW) == [tight]  # nothing may go wrong
+    assert queue.add(job := _job(camera, 12), NOW) == []
+    assert queue.take(NOW + 2 * MS) == ([(job, 0)], [])
+    queue.done(NOW + 2 * MS)
+    queue.add(job := _job(camera, 12), NOW)
+    assert queue.take(NOW + 3 * MS) == ([], [job])
 
 
 def test_the_evaluation_under_way_counts() -> None:

@@ -17,11 +17,14 @@ from typing import Any, Literal
 from ..clock import NS_PER_MS, NS_PER_S
 from .device_costs import Costs
 
-__all__ = ["MOST_MS", "TERM_S", "Camera", "DeviceQueue", "Job", "Kind"]
+__all__ = ["HEADROOM", "MOST_MS", "TERM_S", "Camera", "DeviceQueue", "Job", "Kind"]
 
 TERM_S = 20.0  # for so long a camera that is whole stays so while others are not
 MOST_MS = 20.0  # that one evaluation takes, if one face's does not take longer; so long the highest wait
 MOST_FACES = 16  # in one evaluation
+HEADROOM = (
+    1.15  # of what a wait is believed to take, when something is admitted: then little is late after all
+)
 _WHOLE = 0.5  # a camera that was crowded out of more than this part of its requests is owed a turn
 _NEVER = 2**63
 
@@ -101,7 +104,7 @@ class DeviceQueue:
         """What cannot be done by its deadline any more: ``job`` itself, or others that stand behind it."""
         job.camera.asked += 1
         self._jobs.append(job)
-        return self._refuse_late(now_ns)
+        return self._refuse_late(now_ns, HEADROOM)
 
     def take(self, now_ns: int) -> tuple[list[tuple[Job, int]], list[Job]]:
         """The next evaluation, as (job, index of its face), and what is refused as in ``add``.
@@ -109,7 +112,7 @@ class DeviceQueue:
         The caller evaluates it at once, and then tells ``costs`` what it took, and calls ``done``.
         """
         self._free_ns = now_ns
-        refused = self._refuse_late(now_ns)
+        refused = self._refuse_late(now_ns, 1.0)
         batch = self._next_batch(now_ns)
         if batch:
             kind = batch[0][0].kind
@@ -124,7 +127,7 @@ class DeviceQueue:
 
     # -- order ------------------------------------------------------------------------------------------
 
-    def _refuse_late(self, now_ns: int) -> list[Job]:
+    def _refuse_late(self, now_ns: int, headroom: float) -> list[Job]:
         self._change_turns(now_ns)
         start_ns = max(now_ns, self._free_ns)
         self._jobs.sort(key=lambda job: (job.camera.priority, job.due_ns))  # else as they came
@@ -135,16 +138,17 @@ class DeviceQueue:
             for job in of_one_priority:
                 kept.append(job)
                 ahead[job.kind] += job.left
-                while job in kept and start_ns + self._all_ns(ahead) > job.due_ns:
+                while job in kept and start_ns + headroom * self._all_ns(ahead) > job.due_ns:
                     last = self._gives_way(kept, job)
                     kept.remove(last)
                     ahead[last.kind] -= last.left
                     refused.append(last)
         self._jobs = [job for job in self._jobs if job not in refused]
         for job in refused:
-            if start_ns + self._cost_ns(job.kind, job.left) <= job.due_ns:
+            alone_ns = headroom * self._cost_ns(job.kind, job.left)
+            if start_ns + alone_ns <= job.due_ns:
                 job.camera.crowded_out += 1
-            elif now_ns < job.due_ns < now_ns + self._cost_ns(job.kind, job.left):
+            elif now_ns < job.due_ns < now_ns + alone_ns:
                 self.costs.doubt(job.kind.task, job.kind.size)  # nothing but its cost stands against it
         return refused
 
