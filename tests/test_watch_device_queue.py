@@ -68,8 +68,8 @@ def test_what_was_admitted_is_done_as_long_as_it_can_be() -> None:
     assert queue.add(tight := _job(camera, 11), NOW) == [tight]  # nothing may go wrong
     assert queue.add(job := _job(camera, 12), NOW) == []
     assert queue.take(NOW + 2 * MS) == ([(job, 0)], [])
-    queue.done(NOW + 2 * MS)
-    queue.add(job := _job(camera, 12), NOW)
+    queue = _queue()
+    queue.add(job := _job(_camera(queue), 12), NOW)
     assert queue.take(NOW + 3 * MS) == ([], [job])
 
 

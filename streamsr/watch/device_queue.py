@@ -22,9 +22,7 @@ __all__ = ["HEADROOM", "MOST_MS", "TERM_S", "Camera", "DeviceQueue", "Job", "Kin
 TERM_S = 20.0  # for so long a camera that is whole stays so while others are not
 MOST_MS = 20.0  # that one evaluation takes, if one face's does not take longer; so long the highest wait
 MOST_FACES = 16  # in one evaluation
-HEADROOM = (
-    1.15  # of what a wait is believed to take, when something is admitted: then little is late after all
-)
+HEADROOM = 1.15  # times the wait it is believed to have must fit what is admitted: little is late after all
 _WHOLE = 0.5  # a camera that was crowded out of more than this part of its requests is owed a turn
 _NEVER = 2**63
 
