@@ -23,4 +23,6 @@ BENCHMARKS = {
     "steps": "streamsr.bench.steps",
     "throughput": "streamsr.bench.throughput",
     "tracking": "streamsr.bench.tracking",
+    "watch": "streamsr.bench.watch",
+    "watch_quality": "streamsr.bench.watch_quality",
 }
