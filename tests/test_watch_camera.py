@@ -19,7 +19,7 @@ from streamsr.face.tracker import MediaPipeTracker, TrackedFace
 from streamsr.io.rtsp import RtspSource
 from streamsr.watch.patient_source import PatientSource
 from streamsr.watch.region import RegionTracker
-from streamsr.watch.snapshots import Snapshots
+from streamsr.watch.snapshots import Snapshots, chosen_view
 
 pytest_plugins = ["shared_fixtures"]
 
@@ -124,6 +124,36 @@ def test_who_waits_for_a_source_can_be_called_off() -> None:
         PatientSource.open(source)
 
 
+def test_a_snapshot_shows_the_largest_face_and_does_not_shake() -> None:
+    shape, small, face = (360, 640, 3), (10, 10, 20, 20), (300, 100, 60, 80)
+    assert chosen_view([], shape, (0, 0, 64, 36)) is None
+    view = chosen_view([small, face], shape, None)
+    assert view == (240, 90, 180, 101)
+    assert chosen_view([(310, 105, 55, 75)], shape, view) == view, "it moves less than the view allows"
+    assert chosen_view([(420, 105, 60, 80)], shape, view) != view
+    assert chosen_view([(240, 60, 180, 240)], shape, view) == (60, 28, 540, 304)
+    x, y, width, height = chosen_view([(600, 330, 40, 60)], shape, None)
+    assert (x + width, y + height) == (640, 360), "inside of the picture"
+
+
+def test_a_snapshot_shows_the_same_part_before_and_after() -> None:
+    clock = FakeClock()
+    snapshots = Snapshots(clock)
+    before = moving_portrait(0, 320, 240)
+    after = cv2.resize(before, (640, 480), interpolation=cv2.INTER_NEAREST)
+    snapshots.want(5)
+    snapshots.show(before, after, [(100, 60, 40, 50)])
+    pair = snapshots.take()
+    assert pair is not None
+    small, large = (
+        cv2.imdecode(np.frombuffer(base64.b64decode(pair[which]), np.uint8), cv2.IMREAD_COLOR)
+        for which in ("before", "after")
+    )
+    assert small.shape == (90, 120, 3) and large.shape == (180, 240, 3)
+    reduced = cv2.resize(large, (120, 90), interpolation=cv2.INTER_AREA)
+    assert np.abs(reduced.astype(int) - small).mean() < 4
+
+
 def test_snapshots_are_made_while_somebody_looks() -> None:
     clock = FakeClock()
     snapshots = Snapshots(clock)
@@ -134,10 +164,10 @@ def test_snapshots_are_made_while_somebody_looks() -> None:
     snapshots.show(before, after)
     pair = snapshots.take()
     assert pair is not None and snapshots.take() is None
-    for which, picture, size in (("before", before, (161, 121)), ("after", after, (320, 240))):
+    for which, picture, size in (("before", before, (161, 121)), ("after", after, (480, 360))):
         data = np.frombuffer(base64.b64decode(pair[which]), np.uint8)
         decoded = cv2.imdecode(data, cv2.IMREAD_COLOR)[..., ::-1]
-        assert decoded.shape == (size[1], size[0], 3) and len(data) < 30_000
+        assert decoded.shape == (size[1], size[0], 3) and len(data) < 60_000
         wanted = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
         assert np.abs(decoded.astype(int) - wanted).mean() < 4
     snapshots.show(before, after)

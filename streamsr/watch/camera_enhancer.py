@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,17 +14,19 @@ from ..report import FrameReport
 from ..session import DEFAULT_FIDELITY, Restored, Session
 from .region import RegionTracker
 from .remote_restorer import RemoteRestorer
+from .snapshots import Box
 
 __all__ = ["CameraEnhancer"]
 
-Show = Callable[[np.ndarray, np.ndarray], None]
+Show = Callable[[np.ndarray, np.ndarray, Sequence[Box]], None]
 
 
 class CameraEnhancer:
     """``stages.Enhancer`` for one stream.
 
-    roi_px: see ``RegionTracker``; None: the whole picture. show: called with each picture before and after,
-    on the compositing thread. Where nobody is in the picture, faces are looked for when something moves.
+    roi_px: see ``RegionTracker``; None: the whole picture. show: called with each picture before and after
+    and where its faces are, on the compositing thread. Where nobody is in the picture, faces are looked for
+    when something moves.
     """
 
     def __init__(
@@ -72,5 +74,5 @@ class _ShownSession(Session):
 
     def composite(self, restored: Restored) -> tuple[Frame, FrameReport]:
         out, report = super().composite(restored)
-        self._show(restored.frame.image, out.image)
+        self._show(restored.frame.image, out.image, [face.roi_px for face in report.faces])
         return out, report
