@@ -164,10 +164,7 @@ class Branch:
             with self._changed:
                 self._state, self._opened = "writing", self._opened + 1
             while (frame := self._next(info, sink)) is not None:
-                with self._call():
-                    sink.write(frame)
-                with self._changed:
-                    self._written += 1
+                self._write(sink, frame)
                 del frame  # the next one may be long in coming
             with self._call():
                 if self._abandoned:
@@ -189,6 +186,16 @@ class Branch:
             if self._queue:
                 info = replace(info, width=self._queue[0].width, height=self._queue[0].height)
         return info
+
+    def _write(self, sink: Sink, frame: Frame) -> None:
+        written = False
+        try:
+            with self._call():
+                sink.write(frame)
+            written = True
+        finally:
+            with self._changed:
+                self._written, self._dropped = self._written + written, self._dropped + (not written)
 
     def _next(self, info: StreamInfo, sink: Sink) -> Frame | None:
         """Wait for the next picture. None: there will be none, or none of this size."""
