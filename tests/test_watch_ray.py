@@ -20,7 +20,9 @@ from rtsp_server import free_port
 from watch_process import Status, WatchProcess, camera, runs
 
 from streamsr.errors import ConfigError
-from streamsr.watch.config import load
+from streamsr.watch.config import WatchSettings, load
+from streamsr.watch.ray_machines import RayMachines
+from streamsr.watch.ray_node import CameraOnNode
 
 RATE = 5
 NAMES = ("north", "east", "south")
@@ -60,6 +62,7 @@ def test_cameras_of_a_machine_that_dies_stream_again_from_another(portrait: Path
         staying = [name for name in NAMES if places[name] != lost]
         node_id = next(one for one in cluster.ids if one.startswith(lost.rpartition("/")[2]))
         cluster.kill(node_id)
+        killed_at = time.time()
         watch.until(lambda now: now["by_name"]["north"]["state"] == "failed")
         after = watch.until(
             lambda now: all(
@@ -68,6 +71,7 @@ def test_cameras_of_a_machine_that_dies_stream_again_from_another(portrait: Path
             )
         )
         noticed = next(line for line in watch.events("ray") if node_id in line["message"])
+        print(f"Ray noticed {_time(noticed) - killed_at:.1f} s after the machine died")
         for name in set(NAMES) - set(staying):
             streams = [line for line in watch.events("camera_state") if line["camera"] == name][-1]
             assert streams["state"] == "streaming"
@@ -183,6 +187,16 @@ def test_a_wrong_key_is_named_with_its_line(key: str, says: str, portrait: Path,
         load(path)
     name = key.partition(" ")[0]
     assert str(caught.value).startswith(f"{path}:4: watch.ray.{name} {says}")
+
+
+def test_another_version_on_a_machine_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"streamsr .* is installed there, and the driver's is 0\.0\.1"):
+        CameraOnNode("0.0.1", "{}", "run")
+
+
+def test_a_gpu_that_is_to_be_used_is_to_be_asked_for() -> None:
+    with pytest.raises(ConfigError, match="gpus_per_camera must be above 0"):
+        RayMachines(WatchSettings(device="cuda"))
 
 
 def test_neither_watch_nor_its_configuration_loads_ray() -> None:

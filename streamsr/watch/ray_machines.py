@@ -62,6 +62,7 @@ class RayMachines:
             raise ConfigError('watch.ray.gpus_per_camera must be above 0 for watch.device = "cuda"')
         self._settings = settings.ray
         self._run = secrets.token_hex(8)
+        self._camera, self._model = ray.remote(CameraOnNode), ray.remote(ModelOnNode)
         self._cameras: list[CameraOnRay] = []
 
     def __enter__(self) -> Self:
@@ -93,7 +94,7 @@ class RayMachines:
         return f"{self._settings.cpus_per_camera:g} CPUs" + (f" and {gpus:g} GPUs" if gpus else "")
 
     def _camera_actor(self, job: str) -> Any:
-        actor = ray.remote(CameraOnNode).options(
+        actor = self._camera.options(
             num_cpus=self._settings.cpus_per_camera,
             num_gpus=self._settings.gpus_per_camera,
             scheduling_strategy="SPREAD",
@@ -104,7 +105,7 @@ class RayMachines:
 
     def _model_actor(self, job: str, place: Place) -> Any:
         """It lives on what the cameras of its place were given."""
-        actor = ray.remote(ModelOnNode).options(
+        actor = self._model.options(
             num_cpus=0,
             scheduling_strategy=NodeAffinitySchedulingStrategy(place.node_id, soft=False),
             max_restarts=-1,

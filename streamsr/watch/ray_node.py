@@ -94,7 +94,7 @@ class CameraOnNode:
 
     def __init__(self, version: str, job: str, run: str) -> None:
         _check(version)
-        self._place, self._lines = Place.here(), Lines()
+        self._place, self._lines = Place.here(), _Lines()
         told = CameraJob.model_validate_json(job)
         socket = path_of(self._place.folder(run)) / SOCKET
         self._name = told.camera.name
@@ -136,7 +136,7 @@ class ModelOnNode:
     def __init__(self, version: str, job: str, run: str, gpu: str | None) -> None:
         _check(version)
         here = Place.here()
-        self._place, self._lines = Place(here.node_id, here.address, gpu), Lines()
+        self._place, self._lines = Place(here.node_id, here.address, gpu), _Lines()
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu or ""
         self._folder = ExitStack()
         folder = self._folder.enter_context(named_folder(self._place.folder(run)))
@@ -165,7 +165,7 @@ class ModelOnNode:
         return await self.report()
 
 
-class Lines:
+class _Lines:
     """All log lines of this process from now on, until they are asked for. Bounded."""
 
     def __init__(self) -> None:
