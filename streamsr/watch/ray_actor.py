@@ -44,7 +44,7 @@ class KeptActor(ABC, Generic[R]):
         self.stopping = self._lost = False
         self._answered_ns = MONOTONIC.now_ns()
         self.last: R | None = None
-        self.lives = 0  # that came to an end
+        self._earlier = 0  # restarts in earlier lives, and those of the actor itself
         self.error: str | None = None  # why it could not be made, or does not answer
 
     @abstractmethod
@@ -66,6 +66,11 @@ class KeptActor(ABC, Generic[R]):
     def silent_s(self) -> float:
         """Since its last answer; before the first, since there was to be an actor."""
         return (MONOTONIC.now_ns() - self._answered_ns) / NS_PER_S
+
+    @property
+    def restarts(self) -> int:
+        """Of the process, on whatever machine."""
+        return self._earlier + (self.last.restarts if self.last is not None else 0)
 
     @property
     def ended(self) -> bool:
@@ -112,7 +117,7 @@ class KeptActor(ABC, Generic[R]):
             except RayError as error:
                 self._lose(_reason(error))
             self._drop()
-            if not self._is_needed():
+            if self.stopping or not self._is_needed():
                 return
             if self.last is not heard:
                 pauses = delays(FIRST_PAUSE_S, LONGEST_PAUSE_S)
@@ -139,7 +144,7 @@ class KeptActor(ABC, Generic[R]):
             self._lines.feed(line.encode())
         before = self.last
         if before is not None and before.life != report.life:
-            self.lives += 1
+            self._earlier += before.restarts + 1
         if before is None or before.place != report.place:
             message = f"the {self._what} runs on {report.place.name}"
             event(_log, logging.INFO, "placed", message, camera=self._camera, node=report.place.name)

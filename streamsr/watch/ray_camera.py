@@ -22,7 +22,6 @@ class CameraOnRay(KeptActor[CameraReport]):
     def __init__(self, job: CameraJob, make: Callable[[str], Any], needs: str) -> None:
         super().__init__("camera", job.camera.name)
         self._job, self._make_for, self._needs = job, make, needs
-        self._restarts = 0  # of processes of earlier actors, and of those
         self._pictures: dict[str, bytes] = {}
         self._looked_ns: int | None = None
         self._since_ns = MONOTONIC.now_ns()
@@ -50,10 +49,7 @@ class CameraOnRay(KeptActor[CameraReport]):
                 since_s=(MONOTONIC.now_ns() - self._since_ns) / NS_PER_S,
                 error=self._waits() if camera.enabled else None,
             )
-        now: dict[str, Any] = {
-            "node": last.place.name,
-            "restarts": self._restarts + last.status.restarts,
-        }
+        now: dict[str, Any] = {"node": last.place.name, "restarts": self.restarts}
         if not self.answers:
             error = self.error or f"{last.place.name} has not answered for {self.silent_s:.0f} s"
             now |= {"state": "failed", "since_s": self.silent_s, "error": error, "fps": 0.0}
@@ -74,8 +70,6 @@ class CameraOnRay(KeptActor[CameraReport]):
 
     def _hear(self, report: CameraReport) -> None:
         self._pictures = report.pictures or self._pictures
-        if self.last is not None and self.last.life != report.life:
-            self._restarts += self.last.status.restarts + 1
 
     def _waits(self) -> str | None:
         if self.error is not None or self.silent_s < ANSWER_S:

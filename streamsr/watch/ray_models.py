@@ -9,7 +9,6 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from ..clock import MONOTONIC, NS_PER_S
 from ..errors import ModelError
 from .device_job import DeviceJob
 from .ray_actor import KeptActor
@@ -31,29 +30,16 @@ class ModelOnRay(KeptActor[ModelReport]):
     def __init__(self, place: Place, make: Callable[[], Any]) -> None:
         super().__init__("model", None)
         self.place, self._make_here = place, make
-        self._wanted_ns = MONOTONIC.now_ns()
-        self.wanted = True
-
-    @property
-    def unwanted_s(self) -> float:
-        return (MONOTONIC.now_ns() - self._wanted_ns) / NS_PER_S
-
-    def want(self, wanted: bool) -> None:
-        self.wanted = wanted
-        if wanted:
-            self._wanted_ns = MONOTONIC.now_ns()
+        self.unwanted = 0  # looks, one after the other: a clock would go on while this process stands still
 
     def status(self) -> DeviceStatus:
         """Where it does not answer, without counts."""
-        last, restarts = self.last, self.lives
-        if last is not None:
-            restarts += last.status.restarts
-        if last is None or not self.answers:
-            return DeviceStatus(state="starting", since_s=self.silent_s, error=self.error, restarts=restarts)
-        return last.status.model_copy(update={"restarts": restarts})
+        if self.last is None or not self.answers:
+            return DeviceStatus(state="starting", since_s=self.silent_s, error=self.error)
+        return self.last.status
 
     def _is_needed(self) -> bool:
-        return self.wanted
+        return not self.unwanted
 
     def _make(self) -> Any:
         return self._make_here()
@@ -92,14 +78,14 @@ class ModelsOnRay:
 
     def status(self) -> DeviceStatus:
         """The state is that of the place that is worst off; counts are of all that there ever were."""
-        here = [model for model in self._models.values() if model.wanted or model.answers]
+        here = [model for model in self._models.values() if model.answers or not model.unwanted]
         now = {model.place.name: model.status() for model in here}
         errors = [f"{name}: {status.error}" for name, status in now.items() if status.error is not None]
         return DeviceStatus(
             state=min((status.state for status in now.values()), key=WORST_FIRST.index, default="starting"),
             since_s=min((status.since_s for status in now.values()), default=0.0),
             error="; ".join(errors) or None,
-            restarts=self._restarts + sum(model.status().restarts for model in self._models.values()),
+            restarts=self._restarts + sum(model.restarts for model in self._models.values()),
             device=", ".join(sorted({status.device for status in now.values() if status.device})) or None,
             batches=self._batches(),
             restored=round(self._total("restored")),
@@ -115,10 +101,10 @@ class ModelsOnRay:
             while not self._stopping.is_set():
                 wanted = self._places()
                 for place, model in list(self._models.items()):
-                    model.want(place in wanted)
+                    model.unwanted = 0 if place in wanted else model.unwanted + 1
                     self._count(model)
-                    if model.ended or model.unwanted_s > IDLE_S:
-                        self._restarts += self._models.pop(place).status().restarts
+                    if model.ended or model.unwanted > IDLE_S / LOOK_S:
+                        self._restarts += self._models.pop(place).restarts
                         tasks.create_task(model.stop(STOP_S))
                 for place in wanted - self._models.keys():
                     make = partial(self._make, self.job.model_dump_json(), place)

@@ -61,10 +61,12 @@ class Place:
 
 @dataclass(frozen=True)
 class Report:
-    """life: of this actor, another one after a restart. lines: of its log since the last report, JSON."""
+    """life: of this actor, another one after a restart. restarts: of its process in this life. lines: of its
+    log since the last report, JSON."""
 
     place: Place
     life: str
+    restarts: int
     lines: tuple[str, ...]
 
 
@@ -116,8 +118,8 @@ class CameraOnNode:
         return self._report({})
 
     def _report(self, pictures: dict[str, bytes]) -> CameraReport:
-        status = self._kept.status()
-        return CameraReport(self._place, _life(self._place), self._lines.take(), status, pictures)
+        kept, lines = self._kept, self._lines.take()
+        return CameraReport(self._place, _life(self._place), kept.restarts, lines, kept.status(), pictures)
 
     def _new_pictures(self) -> dict[str, bytes]:
         before, after = self._kept.snapshot("before"), self._kept.snapshot("after")
@@ -149,14 +151,15 @@ class ModelOnNode:
         return f"{type(self).__name__}({self._place.name})"
 
     async def report(self) -> ModelReport:
-        refused = self._kept.refused
+        kept, lines = self._kept, self._lines.take()
         return ModelReport(
             self._place,
             _life(self._place),
-            self._lines.take(),
-            self._kept.status(),
-            self._kept.model_sha256,
-            None if refused is None else str(refused),
+            kept.restarts,
+            lines,
+            kept.status(),
+            kept.model_sha256,
+            None if kept.refused is None else str(kept.refused),
         )
 
     async def stop(self, patience_s: float) -> ModelReport:
