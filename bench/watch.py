@@ -43,7 +43,12 @@ COLUMNS = (
 
 
 def run(
-    data: Path, cameras: int = 4, rate: int = 10, with_face: int | None = None, seconds: float = 30.0
+    data: Path,
+    cameras: int = 4,
+    rate: int = 10,
+    with_face: int | None = None,
+    threads: int | None = None,
+    seconds: float = 30.0,
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Returns (what the row needs, the row). with_face: of the cameras; by default half.
 
@@ -65,7 +70,7 @@ def run(
             f'loop = true\nsink = "out{k}.mp4"\n'
             for k in range(cameras)
         ]
-        with watching("\n".join(tables), folder) as watch:
+        with watching("\n".join(tables), folder, threads) as watch:
             ready = watch.until(_ready)
             device = ready.model.device
             time.sleep(WARM_UP_S)
@@ -136,6 +141,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--cameras", type=int, default=4)
     add("--rate", type=int, default=10, help="pictures a second of each camera")
     add("--with-face", type=int, help="cameras that show a face, by default half")
+    add("--threads", type=int, help="of the model process, by default what it chooses")
     add("--seconds", type=float, default=30.0)
     return answer(words, argv, run, COLUMNS)
 

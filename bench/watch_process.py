@@ -64,11 +64,12 @@ class Watching:
 
 
 @contextlib.contextmanager
-def watching(configuration: str, folder: Path) -> Iterator[Watching]:
-    """From its start to its graceful end. configuration: TOML, without a [watch] table; folder: for its
-    files. Raises StreamSRError where it does not end well."""
+def watching(cameras: str, folder: Path, threads: int | None = None) -> Iterator[Watching]:
+    """From its start to its graceful end. cameras: their tables, TOML; folder: for its files. threads: of the
+    model process, by default what it chooses. Raises StreamSRError where it does not end well."""
     path, log = folder / "cameras.toml", folder / "watch.log"
-    path.write_text(f'[watch]\nlisten = "127.0.0.1:0"\n{configuration}', encoding="utf-8")
+    settings = 'listen = "127.0.0.1:0"\n' + (f"threads = {threads}\n" if threads else "")
+    path.write_text(f"[watch]\n{settings}{cameras}", encoding="utf-8")
     with log.open("wb") as file:
         command = [sys.executable, "-m", "streamsr", "watch", str(path)]
         process = subprocess.Popen(command, stderr=file, env=environment())
