@@ -24,7 +24,7 @@ import numpy as np
 from streamsr.errors import ConfigError
 from streamsr.machine import usable_cpus
 from streamsr.report import Outcome
-from streamsr.watch.status import CameraStatus, WatchStatus
+from streamsr.watch.status import CameraStatus, DeviceStatus, WatchStatus
 
 from .call_clip import CRF, ONE, call_pictures
 from .clips import Picture, clip_path, write_clip
@@ -120,7 +120,7 @@ def _row(begin: WatchStatus, end: WatchStatus, elapsed_s: float) -> dict[str, An
         "busy_share": end.model.busy_share,
         "refused": end.model.refused - begin.model.refused,
         "cpu_share": (_cpu_s(end) - _cpu_s(begin)) / elapsed_s / usable_cpus(),
-        "rss_mb": sum(part.rss_mb or 0.0 for part in (end, end.model, *end.cameras)),
+        "rss_mb": sum(part.rss_mb or 0.0 for part in _processes(end)),
         "seconds": elapsed_s,
     }
 
@@ -130,7 +130,11 @@ def _rungs(camera: CameraStatus, outcome: Outcome) -> int:
 
 
 def _cpu_s(status: WatchStatus) -> float:
-    return sum(part.cpu_s or 0.0 for part in (status, status.model, *status.cameras))
+    return sum(part.cpu_s or 0.0 for part in _processes(status))
+
+
+def _processes(status: WatchStatus) -> list[WatchStatus | DeviceStatus | CameraStatus]:
+    return [status, status.model, *status.cameras]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
