@@ -158,7 +158,7 @@ def test_a_huge_picture(tmp_path: Path, out: Path) -> None:
     process.returncode = os.waitstatus_to_exitcode(status)  # for Popen, which did not wait itself
     stderr = process.communicate()[1]
     assert (process.returncode, stderr) == (0, "")
-    assert time.monotonic() - began < 20
+    assert time.monotonic() - began < 40
     assert usage.ru_maxrss < 2.5 * 2**20  # KiB; the picture itself has 0.19 GiB
     with av.open(str(out / "a.mp4")) as container:
         assert (container.streams.video[0].width, container.streams.video[0].height) == (8192, 8192)
