@@ -31,7 +31,7 @@ def connected(path: Path | str, name: str = "gate", priority: int = 1) -> Remote
 
 @contextmanager
 def camera_session(restorer: RemoteRestorer, **options: Any) -> Iterator[Session]:
-    enhancer = CameraEnhancer(restorer, roi_px=None, show=lambda before, after: None)
+    enhancer = CameraEnhancer(restorer, roi_px=None, show=lambda before, after, faces_px: None)
     with closing(restorer), closing(enhancer.session(scale=2, **options)) as session:
         yield session
 
