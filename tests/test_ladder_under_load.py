@@ -20,7 +20,7 @@ from streamsr.run_report import RunReport
 
 RATE = 25
 CALM_S, PRESSED_S, BACK_S = 3, 5, 5
-HOGS = 5
+HOGS = 3
 
 
 @contextmanager
