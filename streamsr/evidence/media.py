@@ -50,7 +50,7 @@ class OriginalFile:
         try:
             self._stream = self._container.add_stream_from_template(stencil.stream, opaque=True)
             self._container.start_encoding()
-        except BaseException:
+        except BaseException:  # whatever it was, no open file stays behind
             self._container.close()
             raise
         self.packets = 0
@@ -110,7 +110,7 @@ class EnhancedFile:
             context.flags |= Flags.frame_duration
             tag(context, colour, self._pixel_format)
             self._container.start_encoding()
-        except BaseException:
+        except BaseException:  # whatever it was, no open file stays behind
             self._container.close()
             raise
         self._stream = stream

@@ -124,7 +124,7 @@ class Segment:
         self._sidecar = folder / f"{stem}.jsonl"
         try:
             self._original = OriginalFile(self._paths["original"], stencil)
-        except BaseException:
+        except BaseException:  # whatever it was, no empty file stays behind
             self._paths["original"].unlink(missing_ok=True)
             raise
         self._enhanced: EnhancedFile | None = None

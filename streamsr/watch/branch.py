@@ -171,7 +171,7 @@ class Branch:
                     sink.abort()
                 else:
                     sink.close()
-        except BaseException:
+        except BaseException:  # whatever it was, nothing half-written stays behind
             with self._call():
                 sink.abort()
             raise

@@ -11,7 +11,6 @@ import asyncio
 import contextlib
 import logging
 import os
-import resource
 import signal
 import socket
 import sys
@@ -23,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..clock import NS_PER_S
 from ..errors import StreamSRError
+from ..machine import resident_mb, used_cpu_s
 from .device_connection import Connection, ProtocolError
 from .device_job import DeviceJob, DeviceReport
 from .device_wire import Guide, Hello, Prepare, Restore, Welcome
@@ -158,7 +158,7 @@ class Server:
     async def _look_after(self) -> None:
         while True:
             if self._evaluator is None:
-                self._tell(DeviceReport(state="starting", rss_mb=_rss_mb(), cpu_s=_cpu_s()))
+                self._tell(DeviceReport(state="starting", rss_mb=resident_mb(), cpu_s=used_cpu_s()))
             else:
                 self._look_at(self._evaluator)
             await asyncio.sleep(REPORT_S)
@@ -188,22 +188,12 @@ class Server:
             refused=refused,
             queue=queue,
             busy_share=min(1.0, (busy_to_ns - busy_from_ns) / max(1, to_ns - from_ns)),
-            rss_mb=_rss_mb(),
-            cpu_s=_cpu_s(),
+            rss_mb=resident_mb(),
+            cpu_s=used_cpu_s(),
         )
 
     def _tell(self, report: DeviceReport) -> None:
         self._link.send("status", **report.model_dump(mode="json"))
-
-
-def _rss_mb() -> float:
-    with open("/proc/self/statm", encoding="ascii") as file:
-        return int(file.read().split()[1]) * resource.getpagesize() / 1e6
-
-
-def _cpu_s() -> float:
-    used = resource.getrusage(resource.RUSAGE_SELF)
-    return used.ru_utime + used.ru_stime
 
 
 @contextlib.contextmanager
