@@ -243,6 +243,7 @@ def test_live_and_recorded_at_once_while_the_server_comes_and_goes(
         wait_until(lambda: sinks.statistics()[0].state == "writing", RECOVERY_S)
         written = sinks.statistics()[0].written
         wait_until(lambda: sinks.statistics()[0].written > written + 10, 5)
+        wait_until(lambda: len(segments_in(folder)) >= 2, 5)  # and a third one that is open
     live_status, recorded = sinks.statistics()
     assert "s3cret" not in f"{live_status} {sinks.url} {sinks.warnings}"
     assert live_status.reconnects == 1 and live_status.dropped > 0
