@@ -25,6 +25,7 @@ DATA = (
     "streamsr/watch/grafana.json",
     "streamsr/watch/page/*",
     "streamsr/web/page/*",
+    "kernels/*.cuh",
     "kernels/**/*.cu",
     "bench/*.csv",
     "streamsr/py.typed",
