@@ -1,0 +1,66 @@
+"""RGB to NV12 on CUDA, for encoders: one pass, several pictures in a launch, planes with any pitch."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ...frame import Matrix, Range
+from ..launch import VIEW, blocks, check, launch, view
+from .reference import TAPS, coefficients
+
+__all__ = ["nv12"]
+
+_STRIP = 8  # chroma rows of one thread of colour.cu
+_NV12 = np.dtype(
+    [
+        ("rgb", VIEW),
+        ("y", VIEW),
+        ("uv", VIEW),
+        ("table", np.float32, (3, 4)),
+        ("taps", np.float32, len(TAPS)),
+        ("words", np.int32),
+        ("pairs", np.int32),
+    ],
+    align=True,
+)
+
+
+def nv12(
+    rgb: Tensor,
+    matrix: Matrix = Matrix.BT709,
+    span: Range = Range.LIMITED,
+    *,
+    out: tuple[Tensor, Tensor] | None = None,
+) -> tuple[Tensor, Tensor]:
+    """``reference.nv12``: rgb (B, H, W, 3) uint8, any strides. Returns y and uv, which ``out`` may bring.
+
+    out: y (B, H, W) and uv (B, ceil(H/2), ceil(W/2), 2) uint8, any strides: an encoder's planes.
+    Fastest where lines of rgb are packed and begin at multiples of four bytes, those of y and uv of two.
+    Raises KernelError for tensors that do not fit, DeviceError without CUDA or CuPy.
+    """
+    device = rgb.device
+    check("rgb", rgb, (len(rgb) if rgb.ndim else None, None, None, 3), (torch.uint8,), device)
+    batch, height, width, _ = rgb.shape
+    shapes = (batch, height, width), (batch, -(-height // 2), -(-width // 2), 2)
+    if out is None:
+        y, uv = (torch.empty(shape, dtype=torch.uint8, device=device) for shape in shapes)
+    else:
+        y, uv = out
+    for name, plane, shape in zip(("y", "uv"), (y, uv), shapes, strict=True):
+        check(name, plane, shape, (torch.uint8,), device, written=True)
+    words = rgb.stride(2) == 3 and rgb.stride(3) == 1 and _lines_at(rgb, 4)
+    pairs = (
+        y.stride(2) == 1 and uv.stride(2) == 2 and uv.stride(3) == 1 and _lines_at(y, 2) and _lines_at(uv, 2)
+    )
+    table = coefficients(matrix, span)
+    arguments = np.array((view(rgb), view(y), view(uv), table, TAPS, words, pairs), _NV12)
+    strips = -(-shapes[1][1] // _STRIP)
+    launch("colour", "nv12", (blocks(strips * shapes[1][2]), batch, 1), arguments, device)
+    return y, uv
+
+
+def _lines_at(plane: Tensor, multiple: int) -> bool:
+    """Whether each line of (B, H, ...) begins at a multiple of so many bytes."""
+    return all(step % multiple == 0 for step in (plane.data_ptr(), plane.stride(0), plane.stride(1)))
