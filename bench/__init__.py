@@ -11,6 +11,7 @@ __all__ = ["BENCHMARKS"]
 
 # name on the command line -> module with main(argv) -> exit status
 BENCHMARKS = {
+    "background": "streamsr.bench.background",
     "bypass": "streamsr.bench.bypass",
     "cache": "streamsr.bench.cache",
     "call": "streamsr.bench.call",

@@ -16,16 +16,14 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from streamsr.face.composite import upscale
+from streamsr.face.background import upscale
 from streamsr.frame import Frame
 
 from .clips import CLIPS, CONDITIONS, SCALES, chosen, clean_pictures, clip_path, degrade, read_clip
 from .command import add_data, add_list, add_weights, answer, parser
 from .face_truth import face_region, face_tracks
 from .fidelity import psnr_y
-from .tally import Tally
+from .tally import Tally, means_by_condition
 
 __all__ = ["main", "run"]
 
@@ -79,17 +77,7 @@ def run(
                 session.close()
                 rows.append({"clip": path.stem, "condition": condition, **tally.means(())})
     enhancer.close()
-    return {"device": "cpu", "scale": scale}, rows + _means(rows)
-
-
-def _means(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Over the clips, a row for each condition."""
-    means = []
-    for condition in dict.fromkeys(row["condition"] for row in rows):
-        members = [row for row in rows if row["condition"] == condition]
-        figures = {k: float(np.mean([row[k] for row in members])) for k in COLUMNS[2:] if k in members[0]}
-        means.append({"clip": "mean", "condition": condition, **figures})
-    return means
+    return {"device": "cpu", "scale": scale}, rows + means_by_condition(rows, COLUMNS[2:])
 
 
 def main(argv: Sequence[str] | None = None) -> int:

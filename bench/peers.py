@@ -21,7 +21,8 @@ import numpy as np
 
 from streamsr.errors import ConfigError
 from streamsr.face.alignment import crop_aligned
-from streamsr.face.composite import paste_residual, upscale
+from streamsr.face.background import upscale
+from streamsr.face.composite import paste_residual
 from streamsr.face.mask import face_mask
 
 from .baselines import bicubic

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from .fidelity import haarpsi, hf_ratio, psnr_y, ssim
 
-__all__ = ["Tally", "add_gain", "fidelity_measures"]
+__all__ = ["Tally", "add_gain", "fidelity_measures", "means_by_condition"]
 
 Key = tuple[Any, ...]
 
@@ -57,3 +57,13 @@ def add_gain(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         if plain is not None and "face_psnr_y" in row:
             row["face_gain_db"] = row["face_psnr_y"] - plain
     return rows
+
+
+def means_by_condition(rows: list[dict[str, Any]], columns: Sequence[str]) -> list[dict[str, Any]]:
+    """Over the clips, a row for each condition, of the ``columns`` that there are."""
+    means = []
+    for condition in dict.fromkeys(row["condition"] for row in rows):
+        members = [row for row in rows if row["condition"] == condition]
+        figures = {k: float(np.mean([row[k] for row in members])) for k in columns if k in members[0]}
+        means.append({"clip": "mean", "condition": condition, **figures})
+    return means

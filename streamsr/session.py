@@ -14,7 +14,8 @@ import numpy as np
 from .aligner import AlignedFace, Aligner, Tracked
 from .clock import NS_PER_MS, Clock
 from .errors import ConfigError
-from .face.composite import Paste, certificate, paste, upscale
+from .face.background import Background
+from .face.composite import Paste, certificate, covers, paste
 from .face.mask import face_mask
 from .face.tracker import TrackedFace, Tracker
 from .fit import SCALES
@@ -99,6 +100,7 @@ class Session:
         self.enabled = True
         restorer.prepare(fidelity)
         self._aligner = Aligner(tracker, scale, restorer.sizes)
+        self._background = Background(scale)
         self._scene = 0
         self._memories: dict[int, FaceMemory] = {}
         self._ladder = Ladder()
@@ -140,8 +142,9 @@ class Session:
         """The output frame: enlarged, with the restored detail pasted in, and what became of it."""
         watch = _Stopwatch(dict(restored.stage_ms))
         camera = restored.frame.image
-        out = upscale(camera, self.scale)
-        before = paste(out, camera, [detail.paste() for detail in restored.details], self.scale)
+        pastes = [detail.paste() for detail in restored.details]
+        out = self._background.enlarge(camera, covers(pastes, camera))
+        before = paste(out, camera, pastes, self.scale)
         rms, most = certificate(out, camera, self.scale)
         proof = Certificate(*(before if before is not None else (rms, most)), rms, most)
         watch.lap("composite")

@@ -16,7 +16,7 @@ from streamsr.clock import NS_PER_MS
 from streamsr.enhancer import Enhancer, Session
 from streamsr.errors import ConfigError, FrameError
 from streamsr.face.alignment import crop_aligned, rescale_template, similarity
-from streamsr.face.composite import upscale
+from streamsr.face.background import Background
 from streamsr.frame import Frame
 from streamsr.memory import FADE_FRAMES
 from streamsr.model.crop import Crop
@@ -72,9 +72,9 @@ def test_the_output_is_nearer_to_the_truth_than_bicubic(
 
 def test_nothing_far_from_a_face_is_touched(enhancer: Enhancer, camera: np.ndarray) -> None:
     out, _ = enhancer.session(scale=2).process(camera)
-    bicubic = cv2.resize(camera, (512, 512), interpolation=cv2.INTER_CUBIC)
-    assert np.array_equal(out[400:], bicubic[400:])
-    assert not np.array_equal(out[:300], bicubic[:300])
+    untouched = Background(2).enlarge(camera)
+    assert np.array_equal(out[400:], untouched[400:])
+    assert not np.array_equal(out[:300], untouched[:300])
 
 
 def test_a_picture_without_a_face_is_resized(enhancer: Enhancer) -> None:
@@ -91,11 +91,11 @@ def test_switched_off_it_lets_the_upscaled_original_through(enhancer: Enhancer, 
     with closing(enhancer.session(scale=2)) as session:
         session.enabled = False
         out, report = session.process(camera)
-        np.testing.assert_array_equal(out, upscale(camera, 2))
+        np.testing.assert_array_equal(out, Background(2).enlarge(camera))
         assert report.faces == ()
         session.enabled = True
         out, report = session.process(camera)
-        assert report.restored == 1 and (out != upscale(camera, 2)).any()
+        assert report.restored == 1 and (out != Background(2).enlarge(camera)).any()
 
 
 def test_one_pixel_is_a_frame(enhancer: Enhancer) -> None:
@@ -132,7 +132,7 @@ def test_a_tiny_face_is_never_repainted(enhancer: Enhancer, portrait: np.ndarray
     canvas[80:136, 80:136] = tiny
     out, report = enhancer.session(scale=2).process(canvas)
     assert [(face.outcome, face.nfe) for face in report.faces] == [(Outcome.TOO_SMALL, 0)]
-    assert np.array_equal(out, cv2.resize(canvas, (480, 480), interpolation=cv2.INTER_CUBIC))
+    assert np.array_equal(out, Background(2).enlarge(canvas))
 
 
 def test_a_seed_fixes_the_output_and_sessions_do_not_share_state(
@@ -180,7 +180,7 @@ def test_late_live_frames_step_down_the_ladder(enhancer: Enhancer, camera: np.nd
     assert hurried.faces[0].outcome is Outcome.CACHED
     assert np.allclose(shown, [0.8, 0.6, 0.4, 0.2, 0])
     assert late.faces[0].outcome is Outcome.SKIPPED
-    assert np.array_equal(picture.image, cv2.resize(camera, (512, 512), interpolation=cv2.INTER_CUBIC))
+    assert np.array_equal(picture.image, Background(2).enlarge(camera))
 
 
 def test_a_discontinuity_begins_a_new_memory(enhancer: Enhancer, camera: np.ndarray) -> None:

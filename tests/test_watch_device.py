@@ -18,7 +18,7 @@ from model_process import ModelProcess, random_crop, soon
 from remote_client import camera_session, connected, portraits
 
 from streamsr.enhancer import Enhancer
-from streamsr.face.composite import upscale
+from streamsr.face.background import Background
 from streamsr.interpreter import environment
 from streamsr.memory import RECALL_FRAMES
 from streamsr.report import Outcome
@@ -250,7 +250,7 @@ def test_without_a_model_process_pictures_pass(tmp_path: Path) -> None:
         out, report = session.process(picture)
         assert restorer.sha256 is None
     assert [face.outcome for face in report.faces] == [Outcome.SKIPPED]
-    np.testing.assert_array_equal(out, upscale(picture, 2))
+    np.testing.assert_array_equal(out, Background(2).enlarge(picture))
 
 
 def test_a_killed_camera_leaves_no_memory_and_no_file(model: ModelProcess) -> None:

@@ -8,6 +8,7 @@ both pictures.
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -15,8 +16,9 @@ import numpy as np
 
 from ..errors import FrameError
 from .alignment import invert, native_side, rescale_template
+from .background import Cover
 
-__all__ = ["Paste", "certificate", "paste", "paste_residual", "project", "upscale"]
+__all__ = ["Paste", "certificate", "covers", "paste", "paste_residual", "project"]
 
 BLOCK_AT_SCALE_1 = 4
 _LUMA = np.array([0.299, 0.587, 0.114])  # BT.601
@@ -40,12 +42,11 @@ class Paste:
     gamma_chroma: float | None = None
 
 
-def upscale(image: np.ndarray, scale: int) -> np.ndarray:
-    """Bicubic enlargement of (H, W, 3) uint8 to (scale H, scale W, 3); a copy at scale 1."""
-    if scale == 1:
-        return image.copy()
-    height, width = image.shape[:2]
-    return cv2.resize(image, (scale * width, scale * height), interpolation=cv2.INTER_CUBIC)
+def covers(pastes: Sequence[Paste], camera: np.ndarray) -> list[Cover]:
+    """What of ``camera`` (H, W, 3) the faces take."""
+    height, width = camera.shape[:2]
+    found = (_cover(face.mask, face.matrix, width, height) for face in pastes)
+    return [cover for cover in found if cover is not None]
 
 
 def paste(out: np.ndarray, camera: np.ndarray, pastes: list[Paste], scale: int) -> tuple[float, float] | None:
@@ -113,25 +114,17 @@ def project(
     Eq. (8), FLAIR, with one gamma for luma and one for colour.
     """
     _check_sizes(out, camera, scale)
-    support = _support(mask)
-    if support is None or (gamma_luma <= 0 and gamma_chroma <= 0):
+    if gamma_luma <= 0 and gamma_chroma <= 0:
         return
     block = _block(scale)
-    x0, y0, x1, y1 = support
-    weight = np.ascontiguousarray(mask[y0:y1, x0:x1])
-    to_mask = rescale_template(matrix, mask.shape[0])
-    to_mask[:, 2] -= (x0, y0)
+    to_template = matrix
     if scale == 1:  # from block px to camera px: x + 0.5 = 4 (b + 0.5)
-        to_mask = np.column_stack([to_mask[:, :2] * block, to_mask[:, 2] + to_mask[:, :2] @ [1.5, 1.5]])
-    shrink = float(np.sqrt(abs(np.linalg.det(to_mask[:, :2]))))
-    if shrink > 1.5:
-        weight, to_mask = _resized(weight, to_mask, 1 / shrink, cv2.INTER_AREA)
-    blocks_wide, blocks_high = -(-out.shape[1] // block), -(-out.shape[0] // block)
-    area = _covered(to_mask, weight.shape[1], weight.shape[0], blocks_wide, blocks_high)
-    if area is None:
+        shift = matrix[:, :2] @ np.full(2, (block - 1) / 2)
+        to_template = np.column_stack([matrix[:, :2] * block, matrix[:, 2] + shift])
+    cover = _cover(mask, to_template, -(-out.shape[1] // block), -(-out.shape[0] // block))
+    if cover is None:
         return
-    x0, y0, x1, y1 = area
-    weight = _warp(weight, to_mask, area)
+    weight, (x0, y0, x1, y1) = cover
     region = out[y0 * block : y1 * block, x0 * block : x1 * block]
     seen = camera[y0 * block : y1 * block, x0 * block : x1 * block] if scale == 1 else camera[y0:y1, x0:x1]
     error = _block_error(region, seen, scale)
@@ -192,6 +185,22 @@ def _check_sizes(out: np.ndarray, camera: np.ndarray, scale: int) -> None:
     expected = (scale * camera.shape[0], scale * camera.shape[1], 3)
     if out.shape != expected or camera.shape[2:] != (3,):
         raise FrameError(f"out must be {expected} for a camera frame {camera.shape}, got {out.shape}")
+
+
+def _cover(mask: np.ndarray, matrix: np.ndarray, width: int, height: int) -> Cover | None:
+    """``mask`` (S, S) as it lies in a frame of that size; matrix: its px to 512-template px."""
+    support = _support(mask)
+    if support is None:
+        return None
+    x0, y0, x1, y1 = support
+    weight = np.ascontiguousarray(mask[y0:y1, x0:x1])
+    to_mask = rescale_template(matrix, mask.shape[0])
+    to_mask[:, 2] -= (x0, y0)
+    shrink = float(np.sqrt(abs(np.linalg.det(to_mask[:, :2]))))
+    if shrink > 1.5:
+        weight, to_mask = _resized(weight, to_mask, 1 / shrink, cv2.INTER_AREA)
+    area = _covered(to_mask, weight.shape[1], weight.shape[0], width, height)
+    return None if area is None else Cover(_warp(weight, to_mask, area), area)
 
 
 def _from_output(matrix: np.ndarray, scale: int) -> np.ndarray:
