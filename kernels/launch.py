@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ..errors import DeviceError, KernelError
 
-__all__ = ["THREADS", "VIEW", "blocks", "check", "launch", "suffix", "view"]
+__all__ = ["THREADS", "VIEW", "blocks", "check", "count", "launch", "suffix", "view"]
 
 THREADS = 256  # of a block
 _FOLDER = Path(__file__).parent
@@ -38,16 +38,21 @@ def view(tensor: Tensor) -> tuple[int, tuple[int, ...], tuple[int, ...]]:
     return tensor.data_ptr(), tensor.stride() + (0,) * missing, tuple(tensor.shape) + (1,) * missing
 
 
+def count(tensor: Tensor) -> int:
+    """Of the first dimension; 0 where there is none, which ``check`` then refuses."""
+    return len(tensor) if tensor.ndim else 0
+
+
 def suffix(dtype: torch.dtype) -> str:
     """Of the names of kernels that exist for several dtypes: f32, f16, bf16."""
     return _SUFFIXES[dtype]
 
 
-def blocks(count: int) -> int:
-    """How many of THREADS threads each make ``count`` of them. Raises KernelError where they are too many."""
-    if count >= 2**31 - THREADS:
-        raise KernelError(f"a kernel takes less than 2^31 px and channels of one picture, got {count}")
-    return -(-count // THREADS)
+def blocks(threads: int) -> int:
+    """How many of THREADS each make ``threads``. Raises KernelError where that is too many of one picture."""
+    if threads >= 2**31 - THREADS:
+        raise KernelError(f"a kernel takes less than 2^31 threads for one picture, got {threads}")
+    return -(-threads // THREADS)
 
 
 def check(

@@ -6,16 +6,18 @@ import importlib
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 
 import numpy as np
 import pytest
 import torch
+from kernel_fixtures import place
 from kernel_host import OPS
 
 from streamsr.errors import DeviceError, KernelError
 from streamsr.kernels import launch
 from streamsr.kernels.measured import Case
+
+__all__ = ["place"]
 
 ASLEEP = 200_000_000  # cycles, 100 ms or more
 
@@ -62,15 +64,27 @@ def test_views_have_four_dimensions() -> None:
     assert launch.VIEW.itemsize == 56
 
 
-def _cases() -> Iterator[object]:
-    """The first case of each op's benchmark, on a GPU."""
-    yield from (pytest.param(op, marks=pytest.mark.cuda) for op in OPS)
+def _first_case(op: str, device: torch.device) -> Case:
+    """Of the op's benchmark."""
+    bench = importlib.import_module(f"streamsr.kernels.{op}.bench")
+    case: Case = next(iter(bench.cases(device)))
+    return case
 
 
-@pytest.fixture(params=_cases())
+@pytest.mark.parametrize("op", OPS)
+def test_what_benchmarks_measure_is_what_the_twin_computes(op: str, place: torch.device) -> None:
+    case = _first_case(op, place)
+    case.launch()
+    assert case.bytes > 0 and case.flops > 0
+    for got, twin in zip(case.outputs, case.twin(), strict=True):
+        assert got.dtype == twin.dtype
+        apart = (got.double() - twin.double()).abs()
+        assert apart.mean() < 1e-3 * twin.double().abs().mean()
+
+
+@pytest.fixture(params=[pytest.param(op, marks=pytest.mark.cuda) for op in OPS])
 def case(request: pytest.FixtureRequest) -> Case:
-    bench = importlib.import_module(f"streamsr.kernels.{request.param}.bench")
-    case: Case = next(iter(bench.cases(torch.device("cuda", torch.cuda.current_device()))))
+    case = _first_case(request.param, torch.device("cuda", torch.cuda.current_device()))
     case.launch()
     torch.cuda.synchronize()
     return case
@@ -142,8 +156,7 @@ def test_a_launch_allocates_nothing(case: Case) -> None:
 @pytest.mark.cuda
 def test_a_kernel_is_not_loaded_during_capture() -> None:
     launch._function.cache_clear()
-    bench = importlib.import_module("streamsr.kernels.ogwm.bench")
-    case = next(iter(bench.cases(torch.device("cuda", torch.cuda.current_device()))))
+    case = _first_case("ogwm", torch.device("cuda", torch.cuda.current_device()))
     graph = torch.cuda.CUDAGraph()
     with pytest.raises(KernelError, match="launched once before"), torch.cuda.graph(graph):
         case.launch()

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ...frame import Matrix, Range
-from ..launch import VIEW, blocks, check, launch, view
+from ..launch import VIEW, blocks, check, count, launch, view
 from .reference import TAPS, coefficients
 
 __all__ = ["nv12"]
@@ -41,7 +41,7 @@ def nv12(
     Raises KernelError for tensors that do not fit, DeviceError without CUDA or CuPy.
     """
     device = rgb.device
-    check("rgb", rgb, (len(rgb) if rgb.ndim else None, None, None, 3), (torch.uint8,), device)
+    check("rgb", rgb, (count(rgb), None, None, 3), (torch.uint8,), device)
     batch, height, width, _ = rgb.shape
     shapes = (batch, height, width), (batch, -(-height // 2), -(-width // 2), 2)
     if out is None:

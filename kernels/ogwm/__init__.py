@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ...errors import KernelError
-from ..launch import VIEW, blocks, check, launch, suffix, view
+from ..launch import VIEW, blocks, check, count, launch, suffix, view
 from .reference import MISFIT, RESCALING, Recalled
 
 __all__ = ["Recalled", "recall", "warp"]
@@ -49,7 +49,7 @@ def warp(
 
     out: (B, C, H, W) of x's dtype, to write into; it must not be x.
     """
-    device, batch = flow.device, len(flow)
+    device, batch = flow.device, count(flow)
     _check_field("x", x, batch, slots, device)
     check("flow", flow, (batch, 2, None, None), (torch.float32,), device)
     if out is None:
@@ -73,7 +73,7 @@ def recall(
     out: Recalled | None = None,
 ) -> Recalled:
     """``reference.recall`` in one launch; flow, valid float32, slots int32, all else of one dtype."""
-    device, batch = flow.device, len(flow)
+    device, batch = flow.device, count(flow)
     for name, x in (("picture", picture), ("features", features), ("y_past", y_past)):
         _check_field(name, x, batch, slots, device)
     dtypes = (picture.dtype,)
