@@ -130,10 +130,11 @@ def test_paste(place, shape, scale, framed):
 
 @pytest.mark.parametrize("side", [5, 11, 20, 30, 34, 47, 60, 90])
 def test_a_face_of_any_size(place, side):
-    """From ten times reduced to twice enlarged, through all parts of the filter."""
+    """From ten times reduced to twice enlarged, through all parts of the filter and to the patch's edge."""
     base, camera = _frames(place, 1, 40, 50, 2)
     faces = [Placed(_matrix(side, 12, (24.2, 20.7)), 48, 0, gamma=0.7)]
-    given = (base, camera, _patches(place), *_tables(place, [faces], base, 2), 2)
+    bare = [Patches(residual, torch.ones_like(mask)) for residual, mask in _patches(place)]
+    given = (base, camera, bare, *_tables(place, [faces], base, 2), 2)
     _assert_as_good(paste(*given), reference.paste(*given), reference.paste(*given, dtype=torch.float64))
 
 

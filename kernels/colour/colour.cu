@@ -82,8 +82,8 @@ __device__ inline Chroma filtered_row(const Nv12 &a, int row, int column, bool w
     return {mixed(a.table[1], sum), mixed(a.table[2], sum)};
 }
 
-// A thread goes down one chroma column, STRIP rows of it, and keeps the TAPS rows of px around the present one.
-extern "C" __global__ void nv12(Nv12 a) {
+// A thread goes down one chroma column, two rows of px at a time: each of them counts for four rows of chroma.
+extern "C" __global__ void __launch_bounds__(256, 3) nv12(Nv12 a) {
     const int width = a.uv.size[2], height = a.uv.size[1], batch = (int)blockIdx.y;
     const int index = (int)(blockIdx.x * blockDim.x + threadIdx.x);
     const int column = index % width, top = index / width * STRIP;
@@ -91,27 +91,28 @@ extern "C" __global__ void nv12(Nv12 a) {
     const int bottom = top + STRIP < height ? top + STRIP : height;
     const int last = (3 * (2 * column - 3) & ~3) + 28;  // where the words read end
     const bool words = a.words && column >= 2 && last <= 3 * a.rgb.size[2];
-    Chroma window[TAPS];
-    for (int i = 2; i < TAPS; ++i) {
-        const int row = 2 * top - 5 + i;
-        window[i] = filtered_row(a, row, column, words, row >= 2 * top);
-    }
-    for (int row = top; row < bottom; ++row) {
-        for (int i = 2; i < TAPS; ++i) window[i - 2] = window[i];
-        for (int i = TAPS - 2; i < TAPS; ++i)
-            window[i] = filtered_row(a, 2 * row - 3 + i, column, words, 2 * row - 3 + i < 2 * bottom);
-        Chroma sum = {0.0f, 0.0f};
-        for (int i = 0; i < TAPS; ++i) {
-            sum.cb += a.taps[i] * window[i].cb;
-            sum.cr += a.taps[i] * window[i].cr;
+    Chroma sums[4] = {};  // of chroma rows present - 1 to present + 2
+    for (int present = top - 2; present <= bottom; ++present) {
+        for (int i = 0; i < 2; ++i) {
+            const int row = 2 * present + 1 + i;
+            const Chroma line = filtered_row(a, row, column, words, row >= 2 * top && row < 2 * bottom);
+            for (int k = 0; k < 4; ++k) {
+                const float tap = a.taps[6 - 2 * k + i];
+                sums[k].cb += tap * line.cb;
+                sums[k].cr += tap * line.cr;
+            }
         }
-        unsigned char *to = (unsigned char *)at<unsigned char>(a.uv, batch, row, column, 0);
-        const unsigned char cb = byte_of(sum.cb), cr = byte_of(sum.cr);
-        if (a.pairs) {
-            *(unsigned short *)to = (unsigned short)(cb | cr << 8);
-        } else {
-            to[0] = cb;
-            to[a.uv.stride[3]] = cr;
+        if (present > top) {
+            unsigned char *to = (unsigned char *)at<unsigned char>(a.uv, batch, present - 1, column, 0);
+            const unsigned char cb = byte_of(sums[0].cb), cr = byte_of(sums[0].cr);
+            if (a.pairs) {
+                *(unsigned short *)to = (unsigned short)(cb | cr << 8);
+            } else {
+                to[0] = cb;
+                to[a.uv.stride[3]] = cr;
+            }
         }
+        for (int k = 0; k < 3; ++k) sums[k] = sums[k + 1];
+        sums[3] = {0.0f, 0.0f};
     }
 }

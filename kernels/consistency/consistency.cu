@@ -14,10 +14,10 @@ struct Paste {
     View residual[2], mask[2];  // float32: (N, S, S, 3), (N, S, S)
     unsigned long long faces, first;  // Face; B + 1 int32
     unsigned long long sums;  // B x (squares before, most before, squares after, most after)
-    int words;  // whether lines of base and out, at scale 1 also of camera, are packed and at multiples of four bytes
+    int words;  // whether lines of base and out, and at scale 1 of camera, are packed and begin at multiples of 4
 };
 
-const int THREADS = 256;
+const int THREADS = 256;  // as launch.py has them
 const float LUMA_R = 0.299f, LUMA_G = 0.587f, LUMA_B = 0.114f;  // BT.601
 
 // Of the errors of blocks, each in units of 1 / denominator<SCALE>() levels: integers, so that sums are exact
@@ -51,36 +51,33 @@ __device__ inline float tent_sum(float centre, float shrink) {
     return sum;
 }
 
-// px of a line of size px that a tent reaches: from first to last
+// px of a line of size px that a filter reaches: from first to last
 struct Reach {
     int first, last;
 };
 
-__device__ inline Reach reach_of(float centre, float shrink, int size) {
-    const float first = fmaxf(ceilf(centre - shrink), 0.0f), last = fminf(floorf(centre + shrink), (float)(size - 1));
+__device__ inline Reach reach_of(float centre, float radius, int size) {
+    const float first = fmaxf(ceilf(centre - radius), 0.0f), last = fminf(floorf(centre + radius), (float)(size - 1));
     return {(int)fminf(first, (float)size), (int)fmaxf(last, -1.0f)};
 }
 
-// The four px of a line from `first` on, and what each counts: the cubic's weights where the patch is enlarged,
-// and towards a shrink of MOSTLY_TENT more and more the tent's. A px that is not there counts nothing.
+// What a px counts, by its distance: the cubic's weight where the patch is enlarged, and towards a shrink of
+// MOSTLY_TENT more and more the tent's.
 const float MOSTLY_TENT = 1.5f;
 
-struct Four {
-    int first;
-    float weight[4];
-};
+struct Filter {
+    float shrink, cubics, tents;  // the shares of the two; the tent's is divided by its sum
 
-__device__ inline Four four_of(float centre, float shrink, int size) {
-    const float share = (shrink - 1.0f) / (MOSTLY_TENT - 1.0f);
-    const float tents = shrink > 1.0f ? share / tent_sum(centre, shrink) : 0.0f;
-    Four four = {(int)fminf(fmaxf(floorf(centre) - 1.0f, -4.0f), (float)size), {}};
-    for (int i = 0; i < 4; ++i) {
-        const int px = four.first + i;
-        const float x = (float)px - centre, weight = (1.0f - share) * cubic(x) + tents * tent(x / shrink);
-        four.weight[i] = px >= 0 && px < size ? weight : 0.0f;
+    __device__ inline Filter(float centre, float shrink) : shrink(shrink) {
+        const float share = fminf((shrink - 1.0f) / (MOSTLY_TENT - 1.0f), 1.0f);
+        cubics = 1.0f - share;
+        tents = share > 0.0f ? share / tent_sum(centre, shrink) : 0.0f;
     }
-    return four;
-}
+
+    __device__ inline float operator()(float distance) const {
+        return cubics * cubic(distance) + tents * tent(distance / shrink);
+    }
+};
 
 struct At {
     float u, v;
@@ -102,22 +99,23 @@ __device__ inline void sample_residual(const Paste &a, const Face &face, int x, 
     const View &residual = a.residual[face.patches], &mask = a.mask[face.patches];
     const At at = mapped(face.to_patch, x - face.box[0], y - face.box[1]);
     const int height = mask.size[1], width = mask.size[2];
+    const bool near = face.shrink < MOSTLY_TENT;
+    const float radius = near ? 2.0f : face.shrink;
+    const Filter wide(at.u, face.shrink), high(at.v, face.shrink);
+    const Reach across = reach_of(at.u, radius, width), down = reach_of(at.v, radius, height);
+    const int first = (int)floorf(fmaxf(at.u, -4.0f)) - 1;
+    float four[4] = {};  // of the px from `first` on: all that the cubic reaches
+    for (int i = 0; i < 4 && near; ++i)
+        if (first + i >= 0 && first + i < width) four[i] = wide((float)(first + i) - at.u);
     value[0] = value[1] = value[2] = 0.0f;
-    if (face.shrink < MOSTLY_TENT) {
-        const Four across = four_of(at.u, face.shrink, width), down = four_of(at.v, face.shrink, height);
-        for (int j = 0; j < 4; ++j)
-            for (int i = 0; i < 4; ++i) {
-                const float weight = down.weight[j] * across.weight[i];
-                if (weight != 0.0f)
-                    add_px(mask, residual, face.index, down.first + j, across.first + i, weight, value);
-            }
-    } else {
-        const Reach across = reach_of(at.u, face.shrink, width), down = reach_of(at.v, face.shrink, height);
-        const float sum = tent_sum(at.u, face.shrink) * tent_sum(at.v, face.shrink);
-        for (int j = down.first; j <= down.last; ++j) {
-            const float line = tent(((float)j - at.v) / face.shrink) / sum;
+    for (int j = down.first; j <= down.last; ++j) {
+        const float line = high((float)j - at.v);
+        if (near) {
+            for (int i = 0; i < 4; ++i)
+                if (four[i] != 0.0f) add_px(mask, residual, face.index, j, first + i, line * four[i], value);
+        } else {
             for (int i = across.first; i <= across.last; ++i)
-                add_px(mask, residual, face.index, j, i, line * tent(((float)i - at.u) / face.shrink), value);
+                add_px(mask, residual, face.index, j, i, line * wide((float)i - at.u), value);
         }
     }
     for (int k = 0; k < 3; ++k) value[k] *= face.gain * face.weight;

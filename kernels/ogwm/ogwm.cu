@@ -157,8 +157,8 @@ extern "C" __global__ void warp_bf16(Warp a) {
     warp_one<bf16>(a.x, a.flow, a.out, a.slots, a.s, (int)(blockIdx.x * blockDim.x + threadIdx.x));
 }
 
-extern "C" __global__ void recall_f32(Recall a) { recall_one<float>(a); }
+extern "C" __global__ void __launch_bounds__(256, 3) recall_f32(Recall a) { recall_one<float>(a); }
 
-extern "C" __global__ void recall_f16(Recall a) { recall_one<f16>(a); }
+extern "C" __global__ void __launch_bounds__(256, 3) recall_f16(Recall a) { recall_one<f16>(a); }
 
-extern "C" __global__ void recall_bf16(Recall a) { recall_one<bf16>(a); }
+extern "C" __global__ void __launch_bounds__(256, 3) recall_bf16(Recall a) { recall_one<bf16>(a); }
