@@ -102,12 +102,11 @@ def _run_on_cuda(op: str, kernel: str, grid: Grid, arguments: np.ndarray, device
     cupy = _cupy()
     index = torch.cuda.current_device() if device.index is None else device.index
     stream = cupy.cuda.ExternalStream(torch.cuda.current_stream(index).cuda_stream, index)
-    with cupy.cuda.Device(index), stream:
-        function = _function(op, kernel, index)
-        try:
-            function(grid, (THREADS, 1, 1), (arguments,))
-        except cupy.cuda.driver.CUDADriverError as error:
-            raise KernelError(f"kernel {kernel} of {op} cannot be launched: {error}") from error
+    try:
+        with cupy.cuda.Device(index), stream:
+            _function(op, kernel, index)(grid, (THREADS, 1, 1), (arguments,))
+    except (cupy.cuda.driver.CUDADriverError, cupy.cuda.runtime.CUDARuntimeError) as error:
+        raise KernelError(f"kernel {kernel} of {op} cannot be launched: {error}") from error
 
 
 # what runs a kernel on each type of device
@@ -139,13 +138,10 @@ def _module(op: str) -> Any:
 
 @functools.cache
 def _function(op: str, kernel: str, index: int) -> Any:
-    """``kernel``, loaded on the current device, ``index``."""
+    """``kernel``, compiled for and loaded on the current device, ``index``."""
     if torch.cuda.is_current_stream_capturing():
         raise KernelError(f"kernel {kernel} of {op} must be launched once before it is captured in a graph")
-    cupy = _cupy()
-    function = _module(op).get_function(kernel)
     try:
-        function.compile()
-    except (cupy.cuda.compiler.CompileException, cupy.cuda.driver.CUDADriverError) as error:
+        return _module(op).get_function(kernel)
+    except _cupy().cuda.compiler.CompileException as error:
         raise KernelError(f"kernel {kernel} of {op} cannot be compiled: {error}") from error
-    return function
