@@ -22,6 +22,7 @@ __all__ = ["THREADS", "VIEW", "blocks", "check", "count", "launch", "suffix", "v
 
 THREADS = 256  # of a block
 _FOLDER = Path(__file__).parent
+OPTIONS = ("-std=c++17", f"-I{_FOLDER}")  # of NVRTC
 _MOST_BLOCKS = (2**31 - 1, 65535, 65535)
 
 # common.cuh's View
@@ -125,14 +126,11 @@ def _cupy() -> Any:
 
 @functools.cache
 def _module(op: str) -> Any:
-    headers = (_FOLDER / "common.cuh").read_bytes()
+    """kernels/<op>/<op>.cu, compiled when a kernel of it is asked for."""
+    header = hashlib.sha256((_FOLDER / "common.cuh").read_bytes()).hexdigest()
     return _cupy().RawModule(
         code=(_FOLDER / op / f"{op}.cu").read_text(encoding="utf-8"),
-        options=(
-            "-std=c++17",
-            f"-I{_FOLDER}",
-            f"-DHEADERS={hashlib.sha256(headers).hexdigest()[:16]}",  # CuPy's cache looks at options only
-        ),
+        options=(*OPTIONS, f"-DHEADER={header[:16]}"),  # CuPy's cache looks at options, not at headers
     )
 
 
