@@ -1,4 +1,4 @@
-"""Each kernel compiles: with nvcc for every architecture, as CuPy does it and for the host without a warning."""
+"""Each kernel compiles: with nvcc for every architecture, as CuPy does it, and for the host, warning-free."""
 
 from __future__ import annotations
 
