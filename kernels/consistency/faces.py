@@ -84,16 +84,15 @@ def _row(face: Placed, height: int, width: int, scale: int) -> tuple[object, ...
     to_patch = np.asarray(face.matrix, np.float64) * k  # from camera px
     to_patch[:, 2] += 0.5 * (k - 1)
     to_patch = _stretched(to_patch, 1 / scale)
-    box = _box(to_patch, face.size, height, width)
-    x0, y0 = box[:2]
     block = block_px(scale)
-    to_mask = _moved(_stretched(to_patch, block), x0 // block, y0 // block)
     shrink = math.sqrt(abs(np.linalg.det(to_patch[:, :2])))
+    shrinks = max(1.0, shrink), max(1.0, shrink * block)
+    box = _box(to_patch, face.size, max(2 * shrinks[0], shrinks[1]), height, width)
+    x0, y0 = box[:2]
     return (
         _moved(to_patch, x0, y0).ravel(),
-        to_mask.ravel(),
-        max(1.0, shrink),
-        max(1.0, shrink * block),
+        _moved(_stretched(to_patch, block), x0 // block, y0 // block).ravel(),
+        *shrinks,
         face.gain,
         face.weight,
         face.gamma,
@@ -115,13 +114,11 @@ def _moved(matrix: np.ndarray, x: int, y: int) -> np.ndarray:
     return np.column_stack([matrix[:, :2], matrix[:, 2] + matrix[:, :2] @ (x, y)])
 
 
-def _box(to_patch: np.ndarray, size: int, height: int, width: int) -> tuple[int, int, int, int]:
-    """What of a frame the px of the patch reach, with two px around them for the filter; empty at worst."""
-    linear, shrink = to_patch[:, :2], math.sqrt(abs(np.linalg.det(to_patch[:, :2])))
-    margin = 2 * max(1.0, shrink)
-    edge = np.array([[-margin, size - 1 + margin]] * 2)
-    corners = np.stack(np.meshgrid(*edge), -1).reshape(4, 2)
-    reached = np.linalg.solve(linear, (corners - to_patch[:, 2]).T)
+def _box(to_patch: np.ndarray, size: int, reach: float, height: int, width: int) -> tuple[int, int, int, int]:
+    """What of a frame the px of a patch reach, by a filter that goes so far; empty at worst."""
+    edge = (-reach, size - 1 + reach)
+    corners = np.array([[x, y] for x in edge for y in edge])
+    reached = np.linalg.solve(to_patch[:, :2], (corners - to_patch[:, 2]).T)
     least = np.clip(np.floor(reached.min(1)), -_FAR, _FAR).astype(int)
     most = np.clip(np.ceil(reached.max(1)) + 1, -_FAR, _FAR).astype(int)
     x0, y0 = min(max(int(least[0]), 0), width), min(max(int(least[1]), 0), height)
