@@ -6,6 +6,6 @@ common.cuh is what their sources share.
 
 One source for three compilers: NVRTC (at run time, through CuPy), nvcc and, for tests, g++. So a kernel is
 ``extern "C" __global__ void name(Struct a)``, its only argument a struct by value, of which the launcher has
-the ``np.dtype(align=True)``; it includes nothing but common.cuh, and its threads meet at ``__syncthreads`` only.
+the ``np.dtype(align=True)``; it includes common.cuh alone, and its threads meet at ``__syncthreads`` only.
 Each folder is named in pyproject.toml's list of packages.
 """
