@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import subprocess
 import sys
+import time
 from dataclasses import replace
 
 import pytest
@@ -15,7 +17,7 @@ from streamsr.model.coding import STATISTICS
 from streamsr.model.engine import Engine, TorchEngine
 from streamsr.model.guide import template_mask
 from streamsr.model.network import GUIDE_OUTPUTS, Condition
-from streamsr.model.openvino_engine import OpenVinoEngine
+from streamsr.model.openvino_engine import OpenVinoEngine, _in_use
 from streamsr.model.recurrence import Past, nothing
 from streamsr.model.weights import load_weights
 
@@ -127,6 +129,24 @@ def test_what_an_engine_gave_stays_when_it_is_asked_again(in_f32: Engine) -> Non
     before = first.clone()
     in_f32.evaluate(x_in, x_t, y, condition, None, 1.0)
     assert torch.equal(first, before)
+
+
+def test_engines_of_the_same_weights_share_what_is_compiled(in_f32: Engine) -> None:
+    weights, faces = load_weights(), _faces(256)
+    began = time.monotonic()
+    other = OpenVinoEngine(weights, threads=2, precision="f32")
+    other.prepare(1.0)
+    found = [one.evaluate(*faces, None, 1.0).residual for one in (in_f32, other)]
+    shared_s = time.monotonic() - began
+    assert torch.equal(*found)
+    began = time.monotonic()
+    alone = OpenVinoEngine(weights, threads=1, precision="f32")
+    alone.prepare(1.0)
+    assert shared_s < 0.5 * (time.monotonic() - began)
+    count = len(_in_use)
+    del alone
+    gc.collect()
+    assert len(_in_use) == count - 4  # two sizes of guide and network: who needs them no more, keeps none
 
 
 def test_a_missing_openvino_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Sequence
+import weakref
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -31,6 +32,8 @@ from .weights import Weights
 __all__ = ["OpenVinoEngine", "cpu_precision", "load_openvino"]
 
 _VNNI = {"avx512_vnni", "avx_vnni"}  # without either, int8 is no faster
+_in_use: weakref.WeakValueDictionary[tuple[object, ...], Any] = weakref.WeakValueDictionary()
+"""What engines of this process have compiled and still hold, for others of the same weights."""
 
 
 def load_openvino() -> Any:
@@ -68,7 +71,8 @@ def _plain_precision(core: Any) -> Precision:
 
 class OpenVinoEngine:
     """threads: of its own, beside the caller's. precision: by default ``cpu_precision``. A level takes one
-    or two seconds to prepare, and 60 MB of memory. Raises DeviceError; ModelError for int8 without ranges."""
+    or two seconds to prepare, and 60 MB of memory; engines of the same weights and threads share it, and
+    then wait for each other. Raises DeviceError; ModelError for int8 without ranges."""
 
     device = torch.device("cpu")
 
@@ -91,8 +95,10 @@ class OpenVinoEngine:
         self._recaller = Recaller(self._config.width, self._config.grid, rescaling)
         self._networks: dict[tuple[int, float], _Graph] = {}
         self._guides = {
-            size: self._compiled(
-                _GuideOf(weights.guide, size), [(1, size, size, 3), (1,), (1, STATISTICS)], "f32"
+            size: self._graph(
+                ("guide", size, "f32"),
+                lambda size=size: _GuideOf(weights.guide, size),  # type: ignore[misc]
+                [(1, size, size, 3), (1,), (1, STATISTICS)],
             )
             for size in self._config.sizes
         }
@@ -100,15 +106,24 @@ class OpenVinoEngine:
     def prepare(self, level: float) -> None:
         if (self._config.sizes[0], level) in self._networks:
             return
-        network, grid, width = self._weights.at(level), self._config.grid, self._config.width
+        grid, width = self._config.grid, self._config.width
         for size in self._config.sizes:
             side = size // 4
             picture, small = (1, size, size, 3), (1, side, side, 3)
             shapes = [picture, picture, small, (1, EMBEDDED), (1, side, side, 8)]
             if self._weights.description.recurrent:
                 shapes += [picture, (1, grid, grid, width), small, (1, side, side, 1)]
-            one = rounded(network, size, self._weights.ranges[size]) if self.precision == "int8" else network
-            self._networks[size, level] = self._compiled(_NetworkOf(one, size), shapes, self._plain)
+            self._networks[size, level] = self._graph(
+                (level, size, self.precision),
+                lambda size=size: self._network_of(level, size),  # type: ignore[misc]
+                shapes,
+            )
+
+    def _network_of(self, level: float, size: int) -> nn.Module:
+        network = self._weights.at(level)
+        if self.precision == "int8":
+            network = rounded(network, size, self._weights.ranges[size])
+        return _NetworkOf(network, size)
 
     def read(self, x_in: Tensor, native: Tensor, coding: Tensor) -> tuple[Reading, Tensor]:
         run = self._guides[x_in.shape[-1]]
@@ -135,44 +150,56 @@ class OpenVinoEngine:
         residual, *features = map(_channels_first, _stacked(rows))
         return Prediction(residual, features[0] if features else torch.empty(len(x_in), 0))
 
-    def _compiled(self, module: nn.Module, shapes: Sequence[tuple[int, ...]], precision: Precision) -> _Graph:
-        return _Graph(self._openvino, self._core, module, shapes, precision, self._threads)
+    def _graph(
+        self, kind: tuple[object, ...], module: Callable[[], nn.Module], shapes: Sequence[tuple[int, ...]]
+    ) -> _Graph:
+        """``module`` compiled, unless an engine of this process holds the like. kind: what tells it from
+        others of these weights and this number of threads; last its precision."""
+        key = (self._weights.sha256, self._threads, *kind, *shapes)
+        compiled = _in_use.get(key)
+        if compiled is None:
+            precision = self._plain if kind[-1] == "int8" else kind[-1]
+            compiled = _compiled(self._openvino, self._core, module(), shapes, precision, self._threads)
+            _in_use[key] = compiled
+        return _Graph(self._openvino, compiled)
+
+
+def _compiled(
+    openvino: Any,
+    core: Any,
+    module: nn.Module,
+    shapes: Sequence[tuple[int, ...]],
+    precision: object,
+    threads: int,
+) -> Any:
+    """A module on inputs of fixed shapes, as OpenVINO's CompiledModel."""
+    example = tuple(torch.zeros(shape) for shape in shapes)
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore", torch.jit.TracerWarning)  # of shapes: they are fixed here
+        warnings.simplefilter("ignore", DeprecationWarning)  # torch.export does it in four times as long
+        traced = torch.jit.trace(module.eval(), example, check_trace=False)
+        decoder = openvino.frontend.pytorch.ts_decoder.TorchScriptPythonDecoder(traced, example_input=example)
+        frontend = openvino.frontend.FrontEndManager().load_by_framework("pytorch")
+        model = frontend.convert(frontend.load(decoder))
+    model.reshape({i: list(shape) for i, shape in enumerate(shapes)})
+    passes = openvino.passes.Manager()
+    passes.register_pass(openvino.passes.ConstantFolding())  # int8 needs its ranges as constants
+    passes.run_passes(model)
+    options = {
+        "INFERENCE_PRECISION_HINT": precision,
+        "INFERENCE_NUM_THREADS": threads,
+        "NUM_STREAMS": 1,
+        "ENABLE_CPU_PINNING": False,
+    }
+    return core.compile_model(model, "CPU", options)
 
 
 class _Graph:
-    """A module on inputs of fixed shapes, compiled."""
+    """A compiled model, for one thread."""
 
-    def __init__(
-        self,
-        openvino: Any,
-        core: Any,
-        module: nn.Module,
-        shapes: Sequence[tuple[int, ...]],
-        precision: Precision,
-        threads: int,
-    ) -> None:
-        example = tuple(torch.zeros(shape) for shape in shapes)
-        with torch.no_grad(), warnings.catch_warnings():
-            warnings.simplefilter("ignore", torch.jit.TracerWarning)  # of shapes: they are fixed here
-            warnings.simplefilter("ignore", DeprecationWarning)  # torch.export does it in four times as long
-            traced = torch.jit.trace(module.eval(), example, check_trace=False)
-            decoder = openvino.frontend.pytorch.ts_decoder.TorchScriptPythonDecoder(
-                traced, example_input=example
-            )
-            frontend = openvino.frontend.FrontEndManager().load_by_framework("pytorch")
-            model = frontend.convert(frontend.load(decoder))
-        model.reshape({i: list(shape) for i, shape in enumerate(shapes)})
-        passes = openvino.passes.Manager()
-        passes.register_pass(openvino.passes.ConstantFolding())  # int8 needs its ranges as constants
-        passes.run_passes(model)
-        options = {
-            "INFERENCE_PRECISION_HINT": precision,
-            "INFERENCE_NUM_THREADS": threads,
-            "NUM_STREAMS": 1,
-            "ENABLE_CPU_PINNING": False,
-        }
-        self._tensor = openvino.Tensor
-        self._request = core.compile_model(model, "CPU", options).create_infer_request()
+    def __init__(self, openvino: Any, compiled: Any) -> None:
+        self._tensor, self._compiled = openvino.Tensor, compiled  # while it is held, others find it
+        self._request = compiled.create_infer_request()
         self._outputs = [tuple(port.shape) for port in self._request.model_outputs]
 
     def __call__(self, *inputs: Tensor) -> list[Tensor]:
