@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Generator
+import re
+import time
+from collections.abc import Generator, Iterator
 from importlib import metadata
 from typing import Any
 
 import pytest
+from processes import command, descendants
 
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # as the command line does, before torch loads
+OURS = re.compile(r"-m streamsr|streamsr\.\w|ray::(Camera|Model)OnNode")
 IN_CI = os.environ.get("CI", "").lower() not in ("", "0", "false")
 
 
@@ -48,6 +52,19 @@ def _not_in_ci(report: pytest.TestReport | pytest.CollectReport) -> None:
     reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
     report.outcome = "failed"
     report.longrepr = f"in CI every test must run. {reason}"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_process_outlives_its_module() -> Iterator[None]:
+    """None of ours, and within five seconds."""
+    before = descendants(os.getpid())
+    yield
+    deadline = time.monotonic() + 5
+    while left := {
+        pid: command(pid) for pid in descendants(os.getpid()) - before if "streamsr" in command(pid)
+    }:
+        assert time.monotonic() < deadline, f"left: {left}"
+        time.sleep(0.05)
 
 
 @pytest.hookimpl(wrapper=True)

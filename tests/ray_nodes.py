@@ -10,12 +10,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from processes import command, descendants
 from ray.cluster_utils import Cluster
-from watch_process import descendants
 
 STORE_BYTES = 80_000_000  # the least that Ray takes
 CHECK_S, CHECKS = 1.0, 4  # a node that does not answer so many of its head's questions is dead
-KEPT = re.compile(rb"streamsr\.(watch\.(camera|device)|io\.rtsp_publisher)|ray::(Camera|Model)OnNode")
+KEPT = re.compile(r"streamsr\.(watch\.(camera|device)|io\.rtsp_publisher)|ray::(Camera|Model)OnNode")
 
 
 class Nodes:
@@ -61,16 +61,9 @@ def nodes(*resources: Mapping[str, Any]) -> Iterator[Nodes]:
 
 def kept() -> set[int]:
     """Processes of cameras and models and their keepers, on all nodes that this process has made."""
-    return {process_id for process_id in descendants(os.getpid()) if KEPT.search(_command(process_id))}
+    return {process_id for process_id in descendants(os.getpid()) if KEPT.search(command(process_id))}
 
 
 def folders(node_id: str) -> list[Path]:
     """Of model processes of this node."""
     return list(Path(tempfile.gettempdir()).glob(f"streamsr-watch-*{node_id[:12]}*"))
-
-
-def _command(process_id: int) -> bytes:
-    try:
-        return Path(f"/proc/{process_id}/cmdline").read_bytes()
-    except (FileNotFoundError, ProcessLookupError):
-        return b""

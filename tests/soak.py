@@ -21,8 +21,9 @@ from itertools import cycle
 from pathlib import Path
 from typing import Any
 
+from processes import descendants
 from soak_faults import FAULTS, Fault, Scene
-from watch_process import Status, descendants
+from watch_process import Status
 
 RECOVERY_S = 10.0
 MODEL_S = 30.0

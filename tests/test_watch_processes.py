@@ -18,8 +18,9 @@ import av
 import pytest
 from helpers import wait_until
 from media import moving_portrait, write_video
+from processes import descendants
 from rtsp_server import RtspServer, free_port, live_video, publish_in, publish_out
-from watch_process import Status, WatchProcess, camera, descendants
+from watch_process import Status, WatchProcess, camera
 
 from streamsr.io.rtsp import RtspSource
 from streamsr.watch.own_folder import own_folder

@@ -15,9 +15,10 @@ from typing import Any
 
 import pytest
 from media import moving_portrait, times, write_video
+from processes import command, runs
 from ray_nodes import folders, kept, nodes
 from rtsp_server import free_port
-from watch_process import Status, WatchProcess, camera, runs
+from watch_process import Status, WatchProcess, camera
 
 from streamsr.errors import ConfigError
 from streamsr.watch.config import WatchSettings, load
@@ -250,5 +251,5 @@ def _parent(process_id: int) -> int:
 def _gone(process_ids: set[int], timeout_s: float) -> None:
     deadline = time.monotonic() + timeout_s
     while left := {process_id for process_id in process_ids if runs(process_id)}:
-        assert time.monotonic() < deadline, f"left: {left}"
+        assert time.monotonic() < deadline, f"left: {[command(process_id) for process_id in left]}"
         time.sleep(0.1)

@@ -16,6 +16,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from processes import descendants, runs
+
 START_S = 120.0  # on a busy machine the model process needs more than half of it
 
 Status = dict[str, Any]
@@ -128,28 +130,6 @@ def camera(name: str, url: object, **keys: object) -> str:
     lines = ["[[camera]]", f"name = {json.dumps(name)}", f"url = {json.dumps(str(url))}"]
     lines += [f"{key} = {_toml(value)}" for key, value in keys.items()]
     return "\n".join(lines) + "\n"
-
-
-def descendants(process_id: int) -> set[int]:
-    """Process ids of all children and their children."""
-    found: set[int] = set()
-    for tasks in Path(f"/proc/{process_id}/task").glob("*/children"):
-        try:
-            children = {int(child) for child in tasks.read_text().split()}
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-        found |= children
-        for child in children:
-            found |= descendants(child)
-    return found
-
-
-def runs(process_id: int) -> bool:
-    try:
-        state = Path(f"/proc/{process_id}/stat").read_text().rsplit(")", 1)[1].split()[0]
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-    return state != "Z"
 
 
 def _toml(value: object) -> str:
