@@ -18,7 +18,7 @@ def _judged(generator: torch.Generator) -> Judged:
     """Real pictures are rough, restored ones smooth."""
     x = torch.rand(2, 3, 64, 64, generator=generator) * 2 - 1
     x_hat = torch.nn.functional.avg_pool2d(x, 3, stride=1, padding=1)
-    return Judged(x_hat.requires_grad_(), x, x_hat.detach())
+    return Judged(x_hat.requires_grad_(), x, x_hat.detach(), torch.ones(2))
 
 
 def test_it_learns_to_tell_restored_from_real(rival: Adversary) -> None:
@@ -43,12 +43,31 @@ def test_the_loss_pulls_a_picture_to_the_real_one(rival: Adversary, step: int) -
     gradient = judged.x_hat.grad
     assert gradient is not None
     assert float((gradient * (judged.x - judged.x_hat.detach())).sum()) < 0
-    same = Judged(judged.x.clone(), judged.x, judged.x_in)
+    same = judged._replace(x_hat=judged.x.clone())
     with torch.no_grad():
         losses = [float(rival.loss(rival.look(each))) for each in (same, judged)]
     if step == 0:
         assert losses[0] < 0.01
     assert losses[0] < losses[1]
+
+
+def test_colour_and_hopeless_faces_are_left_alone(rival: Adversary) -> None:
+    rival.step = 10**6
+    judged = _judged(torch.Generator().manual_seed(6))
+    tint = torch.tensor([1.0, -0.509, 0.0]).view(1, 3, 1, 1) * 0.2 * torch.rand(2, 1, 64, 64)  # of no luma
+    with torch.no_grad():
+        losses = []
+        for x_hat in (judged.x_hat, judged.x_hat + tint):
+            rival._generator.manual_seed(1)
+            losses.append(float(rival.loss(rival.look(judged._replace(x_hat=x_hat)))))
+    assert losses[0] == pytest.approx(losses[1], rel=0.02)
+    pulls = []
+    for counts in (1.0, 0.1):
+        rival._generator.manual_seed(1)
+        loss = rival.loss(rival.look(judged._replace(weight=torch.tensor([1.0, counts]))))
+        pulls.append(torch.autograd.grad(loss, judged.x_hat)[0].abs().mean((1, 2, 3)).tolist())
+    assert pulls[1][0] == pytest.approx(pulls[0][0])
+    assert 0 < pulls[1][1] < 0.95 * pulls[0][1]  # what is left of it is regression
 
 
 def test_a_checkpoint_brings_it_back(rival: Adversary) -> None:

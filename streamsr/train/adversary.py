@@ -3,6 +3,9 @@
 The discriminator is small heads on frozen SqueezeNet features (projected GAN) and one head of its own on
 the picture beside the input. Pairs are relativistic and its gradient is penalised at real and at restored
 pictures (R3GAN), by finite differences, safe in bfloat16, every few steps.
+
+All of it sees luma alone, so that no colour is invented, and a face counts the less the less of it can be
+known: what is hopeless would else be made up.
 """
 
 from __future__ import annotations
@@ -19,7 +22,7 @@ from ..model.guide import haar_stack, luma_of
 __all__ = ["Adversary", "Judged", "Seen"]
 
 WARM_UP, RAMP = 300, 1000  # steps of the discriminator alone; then of its weight growing
-MOST = 0.05  # weight of the adversarial loss
+MOST = 0.03  # weight of the adversarial loss
 LR = 2e-4
 _PENALTY, _NUDGE, _PENALTY_EVERY = 1.0, 0.01, 4
 _HEAD_TAPS = (1, 2, 3, 4)
@@ -27,15 +30,17 @@ _FEATURES, _MATCHING, _HAAR, _STRUCTURE, _SPECTRUM = 0.05, 0.02, 0.02, 0.1, 0.05
 
 
 class Judged(NamedTuple):
-    """What the network made, what it should be, and what it saw: (B, 3, H, W) in [-1, 1]."""
+    """What the network made, what it should be, and what it saw: (B, C, H, W) in [-1, 1]; what a face
+    counts, (B,)."""
 
     x_hat: Tensor
     x: Tensor
     x_in: Tensor
+    weight: Tensor
 
 
 class Seen(NamedTuple):
-    """pictures: as they were judged; the features of x_hat and x among them, as ``SqueezeNet`` gives them."""
+    """pictures: luma, as it was judged; the features of x_hat and x among them, as ``SqueezeNet`` gives."""
 
     pictures: Judged
     taps_hat: list[Tensor]
@@ -58,7 +63,7 @@ class Discriminator(nn.Module):
             for tap in _HEAD_TAPS
         )
         self.own = nn.Sequential(
-            nn.Conv2d(96, width, 3, padding=1),
+            nn.Conv2d(32, width, 3, padding=1),
             nn.LeakyReLU(0.2),
             nn.Conv2d(width, width, 4, stride=2, padding=1),
             nn.LeakyReLU(0.2),
@@ -110,8 +115,8 @@ class Adversary:
         self.step = int(saved["step"])  # type: ignore[call-overload]
 
     def look(self, judged: Judged) -> Seen:
-        """Both pictures, changed alike, and their features; the restored one's carry gradients."""
-        changed = self._changed(judged)
+        """Luma of RGB pictures, changed alike, and its features; the restored one's carry gradients."""
+        changed = self._changed(Judged(*(luma_of(picture) for picture in judged[:3]), judged.weight))
         taps_hat = self._taps(changed.x_hat)
         with torch.no_grad():
             taps = self._taps(changed.x)
@@ -119,25 +124,26 @@ class Adversary:
 
     def loss(self, seen: Seen) -> Tensor:
         """Feature distance, feature matching, Haar bands, structure, spectrum, and the adversarial term."""
-        x_hat, x, x_in = seen.pictures
-        loss = _FEATURES * feature_distance(seen.taps_hat, seen.taps).mean()
-        loss = loss + _HAAR * _haar_loss(x_hat, x) + _STRUCTURE * (1 - _structure(x_hat, x))
-        loss = loss + _SPECTRUM * _spectrum_loss(x_hat, x)
+        x_hat, x, x_in, weight = seen.pictures
+        each = _FEATURES * feature_distance(seen.taps_hat, seen.taps) + _SPECTRUM * _spectrum_loss(x_hat, x)
+        loss = _HAAR * _haar_loss(x_hat, x) + _STRUCTURE * (1 - _structure(x_hat, x))
         if self.weight > 0:
             hat, hidden_hat = self.discriminator(seen.taps_hat, x_hat, x_in)
             with torch.no_grad():
                 real, hidden = self.discriminator(seen.taps, x, x_in)
-            gaps = [F.l1_loss(one, other) for one, other in zip(hidden_hat, hidden, strict=True)]
-            loss = loss + _MATCHING * torch.stack(gaps).mean()
-            loss = loss + self.weight * F.softplus(real - hat).mean()
-        return loss
+            gaps = [
+                (one - other).abs().mean((1, 2, 3)) for one, other in zip(hidden_hat, hidden, strict=True)
+            ]
+            each = each + _MATCHING * torch.stack(gaps).mean(0)
+            each = each + self.weight * F.softplus(real - hat).mean(1)
+        return loss + (each * weight.square()).mean()
 
     def update(self, seen: Seen) -> None:
         """One step of the discriminator on a visit that has been learned from."""
-        x_hat, x, x_in = (v.detach() for v in seen.pictures)
+        x_hat, x, x_in, weight = (v.detach() for v in seen.pictures)
         pairs = ((x, seen.taps), (x_hat, [tap.detach() for tap in seen.taps_hat]))
         real, hat = (self.discriminator(taps, picture, x_in)[0] for picture, taps in pairs)
-        loss = F.softplus(hat - real).mean()
+        loss = (F.softplus(hat - real).mean(1) * weight.square()).mean()
         if self.step % _PENALTY_EVERY == 0:
             for picture, logits in ((x, real), (x_hat, hat)):
                 nudged = picture + _NUDGE * torch.randn_like(picture)
@@ -153,11 +159,12 @@ class Adversary:
 
     def _taps(self, picture: Tensor) -> list[Tensor]:
         with torch.autocast(picture.device.type, torch.bfloat16):
-            return self.backbone(picture.contiguous(memory_format=torch.channels_last))
+            grey = picture.expand(-1, 3, -1, -1)
+            return self.backbone(grey.contiguous(memory_format=torch.channels_last))
 
     def _changed(self, judged: Judged) -> Judged:
         """The same flip, shift and cutout for all three: few stills are soon known by heart."""
-        whole = torch.cat(list(judged), 1)
+        whole = torch.cat(judged[:3], 1)
         draw = torch.rand(6, generator=self._generator).tolist()
         if draw[0] < 0.5:
             whole = whole.flip(3)
@@ -169,7 +176,7 @@ class Adversary:
             kept = torch.ones_like(whole[:1, :1])
             kept[..., top : top + side // 4, left : left + side // 4] = 0
             whole = whole * kept
-        return Judged(*whole.split(3, 1))
+        return Judged(*whole.split(1, 1), judged.weight)
 
 
 def _haar_loss(x_hat: Tensor, x: Tensor) -> Tensor:
@@ -186,8 +193,8 @@ def _by_band(sixteen: Tensor) -> Tensor:
 
 
 def _structure(x_hat: Tensor, x: Tensor, scales: int = 3) -> Tensor:
-    """Mean contrast-structure term of SSIM on luma over scales, in windows of 8 x 8 px, 4 px apart."""
-    both = torch.cat([luma_of(x_hat), luma_of(x)], 1)
+    """Mean contrast-structure term of SSIM over scales, in windows of 8 x 8 px, 4 px apart."""
+    both = torch.cat([x_hat, x], 1)
     terms = []
     for _ in range(scales):
         a, b = both[:, :1], both[:, 1:]
@@ -201,6 +208,6 @@ def _structure(x_hat: Tensor, x: Tensor, scales: int = 3) -> Tensor:
 
 
 def _spectrum_loss(x_hat: Tensor, x: Tensor) -> Tensor:
-    """L1 of the amplitudes of the Fourier transform: how much detail, wherever it lies."""
-    amplitudes = [torch.fft.rfft2(v.float(), norm="ortho").abs() for v in (x_hat, x)]
-    return F.l1_loss(*amplitudes)
+    """(B,): L1 of the amplitudes of the Fourier transform: how much detail, wherever it lies."""
+    there, true = (torch.fft.rfft2(v.float(), norm="ortho").abs() for v in (x_hat, x))
+    return (there - true).abs().mean((1, 2, 3))
