@@ -17,6 +17,7 @@ BENCHMARKS = {
     "call": "streamsr.bench.call",
     "drift": "streamsr.bench.drift",
     "groups": "streamsr.bench.groups",
+    "endurance": "streamsr.bench.endurance",
     "gamma": "streamsr.bench.gamma",
     "guide": "streamsr.bench.guide",
     "quality": "streamsr.bench.quality",

@@ -27,7 +27,7 @@ class Taken:
     server: dict[str, Any]
     camera: dict[str, Any]
     viewer: dict[str, Any]
-    kept: Path
+    kept: Path | None
 
 
 def figures(call: Taken, seconds: float) -> dict[str, Any]:

@@ -38,7 +38,8 @@ KEEP_EVERY = 10  # frames: pictures kept for the measures, converted when the ca
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """What all three are told. enhance: False relays the camera's pictures as they are."""
+    """What all three are told. enhance: False relays the camera's pictures as they are. kept: where the
+    viewer's pictures go; None: of a call that lasts, of which the server notes nothing frame by frame."""
 
     address: str
     codec: str
@@ -49,7 +50,7 @@ class Setup:
     steps: int | str | None
     device: str
     weights: Path | None
-    kept: Path
+    kept: Path | None
 
 
 def send(pipe: Connection, setup: Setup) -> None:
@@ -91,11 +92,11 @@ async def _serve(pipe: Connection, setup: Setup, codec_ms: dict[str, list[float]
     incoming.on("track", lambda track: tracks.update({track.kind: track}))
     await _answer(pipe, incoming)
 
-    before = Tap(tracks["video"])
+    before = Tap(tracks["video"], keeps=setup.kept is not None)
     enhanced: EnhancedTrack | None = None
     if enhancer is not None:
         enhanced = EnhancedTrack(before, enhancer, scale=SCALE, fidelity=setup.fidelity, steps=setup.steps)
-    after = Tap(enhanced or before)
+    after = Tap(enhanced or before, keeps=setup.kept is not None)
     outgoing.addTrack(after)
     outgoing.addTrack(
         DelayedAudioTrack(tracks["audio"], lambda: enhanced.delay_ms if enhanced is not None else 0.0)
@@ -125,21 +126,23 @@ async def _receive(pipe: Connection, setup: Setup, codec_ms: dict[str, list[floa
     tracks: dict[str, MediaStreamTrack] = {}
     peer.on("track", lambda track: tracks.update({track.kind: track}))
     await _answer(pipe, peer)
-    watching = asyncio.create_task(_watch(tracks["video"]))
+    watching = asyncio.create_task(_watch(tracks["video"], setup.kept is not None))
     listening = asyncio.create_task(_listen(tracks["audio"]))
     await _told(pipe, "stop")
     await peer.close()
     frames, unread, kept = await watching
-    reformatter = VideoReformatter()
-    pictures = [to_rgb(bt601_if_untagged(frame), reformatter) for _, frame in kept]
-    np.savez(setup.kept, ms=np.array([ms for ms, _ in kept], np.int64), pictures=np.array(pictures))
+    if setup.kept is not None:
+        reformatter = VideoReformatter()
+        pictures = [to_rgb(bt601_if_untagged(frame), reformatter) for _, frame in kept]
+        np.savez(setup.kept, ms=np.array([ms for ms, _ in kept], np.int64), pictures=np.array(pictures))
     return {"frames": frames, "unread": unread, "beeps_s": await listening, "codec_ms": codec_ms}
 
 
 async def _watch(
-    track: MediaStreamTrack,
+    track: MediaStreamTrack, keeps: bool
 ) -> tuple[list[tuple[float, int, bool]], int, list[tuple[int, VideoFrame]]]:
-    """(seen at, in s; shown at, in ms; flash) of each frame, how many could not be read, every tenth."""
+    """(seen at, in s; shown at, in ms; flash) of each frame, how many could not be read, every tenth if
+    it keeps them."""
     frames: list[tuple[float, int, bool]] = []
     kept: list[tuple[int, VideoFrame]] = []
     unread = count = 0
@@ -154,7 +157,7 @@ async def _watch(
                 continue
             frames.append((now_s, *found))
             count += 1
-            if count % KEEP_EVERY == 0:
+            if keeps and count % KEEP_EVERY == 0:
                 kept.append((found[0], frame))
     return frames, unread, kept
 
@@ -186,7 +189,7 @@ def _run(
 ) -> None:
     use_address(setup.address)
     tune(profile)
-    codec_ms = _time_codecs()
+    codec_ms = _time_codecs() if setup.kept is not None else {}
     try:
         pipe.send(("result", asyncio.run(main(pipe, setup, codec_ms))))
     except StreamSRError as error:

@@ -31,6 +31,11 @@ class _Process:
         self._process.start()
         theirs.close()
 
+    @property
+    def process_id(self) -> int:
+        assert self._process.pid is not None
+        return self._process.pid
+
     def tell(self, kind: str, value: Any = None) -> None:
         self._pipe.send((kind, value))
 
@@ -55,8 +60,11 @@ class _Process:
         self._pipe.close()
 
 
-def take_call(seconds: float, **setup: Any) -> Taken:
-    """A call of ``seconds``; ``setup``: the fields of Setup. Raises StreamSRError."""
+def take_call(seconds: float, meanwhile: Callable[[float, int], None] | None = None, **setup: Any) -> Taken:
+    """A call of ``seconds``; ``setup``: the fields of Setup. Raises StreamSRError.
+
+    meanwhile: called once a second with the time in s (monotonic) and the server's process id.
+    """
     told = Setup(**setup)
     processes: list[_Process] = []
     done = False
@@ -67,7 +75,12 @@ def take_call(seconds: float, **setup: Any) -> Taken:
         server.hear("ready")
         _signal(camera, server)
         _signal(server, viewer)
-        time.sleep(CAMERA_STARTS_S + seconds)
+        time.sleep(CAMERA_STARTS_S)
+        end_s = time.monotonic() + seconds
+        while (now_s := time.monotonic()) < end_s:
+            if meanwhile is not None:
+                meanwhile(now_s, server.process_id)
+            time.sleep(max(0.0, min(now_s + 1, end_s) - time.monotonic()))
         for process in (viewer, server, camera):  # whoever receives first: nobody sees a peer vanish
             process.tell("stop")
         from_server, from_camera, from_viewer = (process.hear("result") for process in processes)

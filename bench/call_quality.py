@@ -53,6 +53,7 @@ def _kept(call: Taken) -> list[tuple[int, np.ndarray]]:
     """(which picture of the scene, as received) after the warm-up."""
     which = dict(call.camera["shown"])
     from_ms = call.viewer["frames"][0][1] + 1e3 * WARM_UP_S
+    assert call.kept is not None, "of a call whose pictures were not kept"
     with np.load(call.kept) as file:
         ms, pictures = file["ms"], file["pictures"]
     found = [

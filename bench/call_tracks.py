@@ -76,19 +76,20 @@ class MicrophoneTrack(MediaStreamTrack):
 
 
 class Tap(MediaStreamTrack):
-    """Passes a track on and keeps when each frame came by, by its time in units of 1/90000 s."""
+    """Passes a track on and keeps, if it is to, when each frame came by, by its time in 1/90000 s."""
 
     kind = "video"
 
-    def __init__(self, track: MediaStreamTrack) -> None:
+    def __init__(self, track: MediaStreamTrack, keeps: bool) -> None:
         super().__init__()
-        self._track = track
+        self._track, self._keeps = track, keeps
         self.seen_s: dict[int, float] = {}
 
     async def recv(self) -> VideoFrame:
         frame = await self._track.recv()
         assert isinstance(frame, VideoFrame) and frame.pts is not None and frame.time_base is not None
-        self.seen_s[round(frame.pts * frame.time_base / VIDEO_TIME_BASE)] = monotonic()
+        if self._keeps:
+            self.seen_s[round(frame.pts * frame.time_base / VIDEO_TIME_BASE)] = monotonic()
         return frame
 
     def stop(self) -> None:

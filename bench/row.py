@@ -20,7 +20,7 @@ from rich.table import Table
 from streamsr.errors import ConfigError
 from streamsr.version import __version__
 
-__all__ = ["circumstances", "emit", "peak_rss_mb", "print_table", "rss_mb", "write_lines", "write_text"]
+__all__ = ["circumstances", "emit", "peak_rss_mb", "print_table", "write_lines", "write_text"]
 
 TABLE_WIDTH = 1000  # characters at most: a table is never cut to a terminal's width
 
@@ -106,12 +106,6 @@ def cpu_name() -> str:
         return platform.processor() or platform.machine()
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.machine()
-
-
-def rss_mb() -> float:
-    """Resident memory of this process in MB (10^6 bytes), from /proc (Linux)."""
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
 def peak_rss_mb() -> float:

@@ -25,10 +25,11 @@ import numpy as np
 from streamsr.clock import MONOTONIC, NS_PER_S, Clock
 from streamsr.errors import ConfigError
 from streamsr.frame import Frame, Source, StreamInfo
+from streamsr.machine import resident_mb
 
 from .call_clip import write_call_clip
 from .command import add_data, add_device, add_steps, add_weights, answer, parser
-from .row import peak_rss_mb, rss_mb
+from .row import peak_rss_mb
 
 __all__ = ["NullSink", "main", "run"]
 
@@ -145,7 +146,7 @@ async def _pipe(
 
     async def watch(pipeline: Pipeline) -> None:
         while minutes is None or len(rss) * RSS_EVERY_S < minutes * 60:
-            rss.append(rss_mb())
+            rss.append(resident_mb())
             await asyncio.sleep(RSS_EVERY_S)
         pipeline.stop()
 

@@ -26,9 +26,9 @@ def usable_cpus() -> int:
     return os.cpu_count() or 1
 
 
-def resident_mb() -> float:
-    """Memory of this process, in MB (10^6 bytes). Linux only."""
-    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+def resident_mb(process_id: int | None = None) -> float:
+    """Memory of a process, by default this one, in MB (10^6 bytes). Linux only."""
+    pages = int(Path(f"/proc/{process_id or 'self'}/statm").read_text(encoding="ascii").split()[1])
     return round(pages * resource.getpagesize() / 1e6, 1)
 
 
