@@ -119,9 +119,7 @@ def run(
         "glass_p95_ms": float(np.percentile(calm[:, 1], 95)),
         "rss_mb": memory[-1],
         "rss_growth": memory_growth(memory),
-        "rss_each_minute_mb": [
-            round(median(memory[i : i + MINUTE]), 1) for i in range(0, len(memory), MINUTE)
-        ],
+        "rss_each_minute_mb": [median(memory[k : k + MINUTE]) for k in range(0, len(memory), MINUTE)],
         "hog_s": hog_s,
         "hog_fps": _fps(under) if len(under) else None,
         "hog_p95_ms": float(np.percentile(under[:, 1], 95)) if len(under) else None,
@@ -141,8 +139,8 @@ def memory_growth(memory_mb: Sequence[float]) -> float | None:
 
 
 def recovered_s(seen: np.ndarray, from_s: float, calm_ms: float) -> float | None:
-    """How long after ``from_s`` delays are calm again: the first second from which its median, and that of the
-    next, are below ``calm_ms``. seen (N, 2): when, in s, and delay in ms. None if never, or if nothing was.
+    """How long after ``from_s`` delays are calm again: the first second of two whose medians are below
+    ``calm_ms``. seen (N, 2): when, in s, and delay in ms. None if never, or if nothing was seen.
     """
     after = seen[seen[:, 0] >= from_s]
     if not len(after):
