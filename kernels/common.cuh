@@ -89,3 +89,10 @@ __device__ inline Between between(float position, int size) {
     const int first = (int)kept;
     return {first, first + 1 < size ? first + 1 : first, kept - (float)first};
 }
+
+// A px's weight by its distance, as OpenCV's bicubic has it: a = -0.75.
+__device__ inline float cubic(float x) {
+    const float d = fabsf(x);
+    if (d < 1.0f) return (1.25f * d - 2.25f) * d * d + 1.0f;
+    return d < 2.0f ? ((-0.75f * d + 3.75f) * d - 6.0f) * d + 3.0f : 0.0f;
+}

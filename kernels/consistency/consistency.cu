@@ -35,12 +35,6 @@ __device__ inline void count(Tally &tally, int error) {
 
 __device__ inline float level(float value) { return rintf(fminf(fmaxf(value, 0.0f), 255.0f)); }
 
-__device__ inline float cubic(float x) {  // OpenCV's: a = -0.75
-    const float d = fabsf(x);
-    if (d < 1.0f) return (1.25f * d - 2.25f) * d * d + 1.0f;
-    return d < 2.0f ? ((-0.75f * d + 3.75f) * d - 6.0f) * d + 3.0f : 0.0f;
-}
-
 __device__ inline float tent(float x) { return fmaxf(1.0f - fabsf(x), 0.0f); }
 
 // sum of the tent's weights of all px of an endless line: what it is divided by

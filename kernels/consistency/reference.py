@@ -15,7 +15,7 @@ from torch import Tensor
 
 from .faces import BLOCK_AT_SCALE_1, FACE, block_px
 
-__all__ = ["Pasted", "Patches", "certificate", "paste"]
+__all__ = ["Pasted", "Patches", "certificate", "cubic", "paste"]
 
 LUMA = (0.299, 0.587, 0.114)  # BT.601
 MOSTLY_TENT = 1.5
@@ -130,13 +130,13 @@ def _weights(at: Tensor, side: int, shrink: float, tents: float) -> tuple[Tensor
     px = at.floor()[..., None] + torch.arange(1 - reach, reach + 1, device=at.device)
     distance = px - at[..., None]
     tent = (1 - (distance / shrink).abs()).clamp_min(0)
-    weight = tents * tent / tent.sum(-1, keepdim=True) + (1 - tents) * _cubic(distance)
+    weight = tents * tent / tent.sum(-1, keepdim=True) + (1 - tents) * cubic(distance)
     inside = (px >= 0) & (px < side)
     return px.clamp(0, side - 1).long(), torch.where(inside, weight, 0.0)
 
 
-def _cubic(distance: Tensor) -> Tensor:
-    """OpenCV's: a = -0.75."""
+def cubic(distance: Tensor) -> Tensor:
+    """A px's weight by its distance, as OpenCV's bicubic has it: a = -0.75."""
     x, a = distance.abs(), -0.75
     near = ((a + 2) * x - (a + 3)) * x * x + 1
     far = ((a * x - 5 * a) * x + 8 * a) * x - 4 * a
