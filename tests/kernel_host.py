@@ -21,6 +21,7 @@ OPS = sorted(path.stem for path in FOLDER.glob("*/*.cu"))
 
 HEADER = Path(__file__).with_name("kernel_host.h")
 FLAGS = ["-std=c++17", "-O2", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", f"-I{FOLDER}"]
+FLAGS += ["-Wno-unknown-pragmas"]  # unroll
 _KERNEL = re.compile(r'extern "C" __global__ void (?:__launch_bounds__\([^)]*\) )?(\w+)\((\w+) \w+\)')
 _scratch = tempfile.TemporaryDirectory(prefix="streamsr-kernels-")
 
