@@ -86,8 +86,8 @@ def _motion(now: Tensor, before: Tensor) -> Tensor:
     flow = torch.zeros((len(now), 2, coarsest, coarsest), dtype=now.dtype, device=now.device)
     for side, warps in LEVELS:
         flow = F.interpolate(flow, size=(side, side), mode="bilinear") * (side / flow.shape[-1])
-        pair = (_blurred(F.interpolate(x, size=(side, side), mode="area")) for x in (now, before))
-        flow = _refined(*pair, flow, warps)
+        first, second = (_blurred(F.interpolate(x, size=(side, side), mode="area")) for x in (now, before))
+        flow = _refined(first, second, flow, warps)
     return flow
 
 
