@@ -20,6 +20,7 @@ BENCHMARKS = {
     "endurance": "streamsr.bench.endurance",
     "gamma": "streamsr.bench.gamma",
     "guide": "streamsr.bench.guide",
+    "kernels": "streamsr.bench.kernels",
     "quality": "streamsr.bench.quality",
     "remote": "streamsr.bench.remote",
     "steps": "streamsr.bench.steps",

@@ -1,0 +1,194 @@
+"""The kernels one by one: on a GPU against its ceilings and their twins; without, the twins against OpenCV.
+
+    streamsr bench kernels [--ops colour,crop] [--runs 30] [--device cuda]
+
+On a GPU, each of kernels/<op>/bench.py's cases, many launches in one CUDA graph: time of one, what that makes
+in bytes and operations a second beside what a copy and a matrix product reach here, how many times an empty
+kernel's time, how many times faster than the twin in torch. Data of small cases stay in the cache.
+Without one no kernel runs: the twins on the CPU beside what does the same there today (kernels_cpu.py).
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import time
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from streamsr.errors import ConfigError
+
+from .command import add_device, add_list, answer, parser
+from .row import print_table
+
+if TYPE_CHECKING:
+    import torch
+
+    from streamsr.kernels.measured import Case
+
+__all__ = ["OPS", "main", "run"]
+
+OPS = ("colour", "consistency", "crop", "flow", "ogwm")
+RUNS = 30
+LAUNCHES = 20  # in a graph
+CPU_COLUMNS = ("op", "case", "n", "twin_p50_ms", "twin_p95_ms", "peer", "peer_p50_ms", "peer_p95_ms", "ratio")
+CUDA_COLUMNS = (
+    "op", "case", "n", "p50_us", "p95_us", "empty_launches", "gb_per_s", "copy_share", "tflop_per_s",
+    "matmul_share", "twin_p50_us", "times_faster",
+)  # fmt: skip
+_COPY_BYTES, _MATMUL_SIDE = 1 << 30, 8192
+_EMPTY = 'extern "C" __global__ void empty() {}'
+
+
+def run(
+    ops: Sequence[str] = OPS, runs: int = RUNS, device: str = "auto"
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Returns (what the rows share, a row for each case). Raises ConfigError, DeviceError, KernelError."""
+    unknown = [op for op in ops if op not in OPS]
+    if unknown or not ops:
+        raise ConfigError(f"--ops must be of {', '.join(OPS)}, got {', '.join(unknown) or 'none'}")
+    if runs < 1:
+        raise ConfigError(f"runs must be at least 1, got {runs}")
+    from streamsr.model.restorer import choose_device  # torch loads here, not for --help
+
+    where = choose_device(device)
+    if where.type != "cuda":
+        return {"device": "cpu", "kernels_ran": False}, _cpu_rows(ops, runs)
+    import torch
+
+    head = {"device": torch.cuda.get_device_name(where), "kernels_ran": True, **_ceilings(where, runs)}
+    rows = []
+    for op in ops:
+        bench = importlib.import_module(f"streamsr.kernels.{op}.bench")
+        rows += [{"op": op} | _cuda_row(case, head, runs) for case in bench.cases(where)]
+    return head, rows
+
+
+def _cpu_rows(ops: Sequence[str], runs: int) -> list[dict[str, Any]]:
+    from .kernels_cpu import PAIRS
+
+    rows: list[dict[str, Any]] = []
+    for op in ops:
+        for make in PAIRS[op]:
+            pair = make()
+            row: dict[str, Any] = {"op": op, "case": pair.name, "n": runs, "peer": pair.peer_name}
+            for name, does in (("twin", pair.twin), ("peer", pair.peer)):
+                row[f"{name}_p50_ms"], row[f"{name}_p95_ms"] = _wall_ms(does, runs)
+            rows.append(row | {"ratio": row["twin_p50_ms"] / row["peer_p50_ms"]})
+    return rows
+
+
+def _wall_ms(does: Callable[[], object], runs: int) -> tuple[float, float]:
+    """Median and 95th percentile, after one call that does not count."""
+    does()
+    taken = []
+    for _ in range(runs):
+        began = time.perf_counter()
+        does()
+        taken.append((time.perf_counter() - began) * 1e3)
+    return float(np.median(taken)), float(np.percentile(taken, 95))
+
+
+def _ceilings(device: torch.device, runs: int) -> dict[str, float]:
+    """What this GPU reaches: bytes read and written by a copy, float32 operations in a matrix product."""
+    import torch
+
+    source = torch.empty(_COPY_BYTES, dtype=torch.uint8, device=device)
+    target = torch.empty_like(source)
+    copy_us = _graph_us(lambda: target.copy_(source), runs)[0]
+    a, b, c = (torch.randn(_MATMUL_SIDE, _MATMUL_SIDE, device=device) for _ in range(3))
+    matmul_us = _graph_us(lambda: torch.mm(a, b, out=c), runs)[0]
+    return {
+        "copy_gb_per_s": 2 * _COPY_BYTES / copy_us / 1e3,
+        "matmul_tflop_per_s": 2 * _MATMUL_SIDE**3 / matmul_us / 1e6,
+        "empty_launch_us": _graph_us(_empty_launch(device), runs)[0],
+    }
+
+
+def _empty_launch(device: torch.device) -> Callable[[], object]:
+    import cupy
+    import torch
+
+    index = torch.cuda.current_device() if device.index is None else device.index
+    kernel = cupy.RawKernel(_EMPTY, "empty")
+
+    def launch() -> None:
+        stream = cupy.cuda.ExternalStream(torch.cuda.current_stream(index).cuda_stream, index)
+        with cupy.cuda.Device(index), stream:
+            kernel((1,), (1,), ())
+
+    return launch
+
+
+def _cuda_row(case: Case, head: dict[str, Any], runs: int) -> dict[str, Any]:
+    p50, p95 = _graph_us(case.launch, runs)
+    twin = _event_us(case.twin, runs)
+    gb_per_s, tflop_per_s = case.bytes / p50 / 1e3, case.flops / p50 / 1e6
+    return {
+        "case": case.name,
+        "n": runs,
+        "p50_us": p50,
+        "p95_us": p95,
+        "empty_launches": p50 / head["empty_launch_us"],
+        "gb_per_s": gb_per_s,
+        "copy_share": gb_per_s / head["copy_gb_per_s"],
+        "tflop_per_s": tflop_per_s,
+        "matmul_share": tflop_per_s / head["matmul_tflop_per_s"],
+        "twin_p50_us": twin,
+        "times_faster": twin / p50,
+    }
+
+
+def _graph_us(does: Callable[[], object], runs: int) -> tuple[float, float]:
+    """Median and 95th percentile of one of the LAUNCHES of a graph."""
+    import torch
+
+    does()  # loads the kernel
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        for _ in range(LAUNCHES):
+            does()
+    graph.replay()
+    taken = [_between_events_us(graph.replay) / LAUNCHES for _ in range(runs)]
+    return float(np.median(taken)), float(np.percentile(taken, 95))
+
+
+def _event_us(does: Callable[[], object], runs: int) -> float:
+    """Median: a twin may wait for the GPU, so it cannot be captured."""
+    does()
+    return float(np.median([_between_events_us(does) for _ in range(runs)]))
+
+
+def _between_events_us(does: Callable[[], object]) -> float:
+    import torch
+
+    begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    begin.record()
+    does()
+    end.record()
+    end.synchronize()
+    return begin.elapsed_time(end) * 1e3
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """See command.answer."""
+    words = parser("kernels", __doc__)
+    add_list(words, "--ops", str, OPS, f"of {', '.join(OPS)}")
+    words.add_argument("--runs", type=int, default=RUNS, help="of each case")
+    add_device(words)
+
+    def columns(head: dict[str, Any], rows: list[dict[str, Any]]) -> Sequence[str]:
+        if head["kernels_ran"]:
+            print_table([head], ("copy_gb_per_s", "matmul_tflop_per_s", "empty_launch_us"))
+            return CUDA_COLUMNS
+        print("no GPU: no kernel ran; their twins in torch beside what does the same on the CPU today")
+        return CPU_COLUMNS
+
+    return answer(words, argv, run, columns)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
