@@ -89,7 +89,7 @@ def _consistency(size: int, scale: int, height: int, width: int) -> Pair:
 def _crop(size: int, height: int, width: int) -> Pair:
     image, matrix = _smooth(height, width), _matrix(0.4 * height, height, width)
     frames = [torch.from_numpy(image)]
-    faces = torch.from_numpy(faces_table(frames, [Face(0, matrix, 0)], [size]))
+    faces = torch.from_numpy(faces_table(frames, [Face(0, matrix, 0)], [(1, size)]))
     return Pair(
         f"crop {size} px of {width}x{height}",
         lambda: crop.cut(frames, faces, [(1, size)]),

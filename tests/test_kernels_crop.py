@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -69,8 +71,10 @@ def _faces() -> list[Placed]:
     ]
 
 
-def _table(frames: list[Picture], faces: list[Placed], sizes: list[int], place: torch.device) -> Tensor:
-    return torch.from_numpy(table(frames, faces, sizes, rows=11)).to(place)
+def _table(
+    frames: list[Picture], faces: list[Placed], batches: list[tuple[int, int]], place: torch.device
+) -> Tensor:
+    return torch.from_numpy(table(frames, faces, batches, rows=11)).to(place)
 
 
 @pytest.mark.parametrize("framed", [False, True])
@@ -79,7 +83,7 @@ def _table(frames: list[Picture], faces: list[Placed], sizes: list[int], place: 
 def test_cut(place, sizes, dtype, framed):
     """Eight faces of five frames into two batches, of which one crop of the second is nobody's."""
     frames, batches = _frames(place, framed), [(5, sizes[0]), (4, sizes[1])]
-    rows = _table(frames, _faces(), list(sizes), place)
+    rows = _table(frames, _faces(), batches, place)
     memory = [[Framed((n, 3, s, s), dtype, place) for s in (size, size // 4)] for n, size in batches]
     out = [Crops(*(each.inside for each in pair)) for pair in memory] if framed else None
     got = cut(frames, rows, batches, dtype, out=out)
@@ -103,7 +107,7 @@ def test_a_face_of_any_size_and_turn(place, native):
     faces = [
         Placed(0, _matrix(native, degrees, (70.3, 66.6)), k) for k, degrees in enumerate((0, 20, 45, 135))
     ]
-    rows = _table(frames, faces, [64], place)
+    rows = _table(frames, faces, [(4, 64)], place)
     (got,), (twin,), (exact,) = (
         of(frames, rows, [(4, 64)], dtype)
         for of, dtype in (
@@ -118,11 +122,11 @@ def test_a_face_of_any_size_and_turn(place, native):
 
 def test_no_faces_no_launch(place):
     frames: list[Picture] = [torch.from_numpy(_picture(20, 20)).to(place)]
-    none = torch.from_numpy(table(frames, [], [16])).to(place)
+    none = torch.from_numpy(table(frames, [], [(0, 16)])).to(place)
     (got,) = cut(frames, none, [(0, 16)])
     assert got.x_in.shape == (0, 3, 16, 16)
     kept = Crops(torch.full((1, 3, 16, 16), 5.0, device=place), torch.full((1, 3, 4, 4), 5.0, device=place))
-    cut(frames, _table(frames, [], [16], place), [(1, 16)], out=[kept])
+    cut(frames, _table(frames, [], [(1, 16)], place), [(1, 16)], out=[kept])
     assert (kept.x_in == 5).all() and (kept.y == 5).all()
 
 
@@ -140,7 +144,7 @@ def test_twin_is_what_the_aligner_cuts(size, native):
     image, matrix = _picture(360, 400, noise=3.0), _matrix(native, 11, (203.3, 150.8))
     frames: list[Picture] = [torch.from_numpy(image)]
     (got,) = reference.cut(
-        frames, torch.from_numpy(table(frames, [Placed(0, matrix, 0)], [size])), [(1, size)]
+        frames, torch.from_numpy(table(frames, [Placed(0, matrix, 0)], [(1, size)])), [(1, size)]
     )
     wanted = Crop.cut(image, matrix, size)
     for crop, there in zip(got, (wanted.x_in, wanted.y), strict=True):
@@ -169,7 +173,9 @@ def test_twin_reads_nv12_as_decoded_frames_are_read(matrix, span):
     ]
     frames: list[Picture] = [Nv12(planes[0], planes[1].unflatten(1, (120, 2)), matrix, span)]
     place = _matrix(120, 11, (113.3, 95.8))
-    (got,) = reference.cut(frames, torch.from_numpy(table(frames, [Placed(0, place, 0)], [256])), [(1, 256)])
+    (got,) = reference.cut(
+        frames, torch.from_numpy(table(frames, [Placed(0, place, 0)], [(1, 256)])), [(1, 256)]
+    )
     wanted = Crop.cut(to_rgb(coded, VideoReformatter()), place, 256)
     for crop, there in zip(got, (wanted.x_in, wanted.y), strict=True):
         apart = _levels(crop) - there
@@ -180,7 +186,7 @@ def test_twin_reads_nv12_as_decoded_frames_are_read(matrix, span):
 def test_what_does_not_fit_is_refused(place):
     frames: list[Picture] = [torch.zeros(9, 9, 3, dtype=torch.uint8, device=place)]
     face = Placed(0, _matrix(9, 0, (4, 4)), 0)
-    rows = _table(frames, [face], [16], place)
+    rows = _table(frames, [face], [(1, 16)], place)
 
     def refused(message, **other):
         given = {"frames": frames, "faces": rows, "batches": [(1, 16)]}
@@ -197,11 +203,18 @@ def test_what_does_not_fit_is_refused(place):
     whole = Crops(torch.zeros(1, 3, 16, 16, device=place), torch.zeros(1, 3, 5, 5, device=place))
     refused(r"out.y must be \(1, 3, 4, 4\)", out=[whole])
     with pytest.raises(KernelError, match="room for 1 faces, got 2"):
-        table(frames, [face] * 2, [16], rows=1)
+        table(frames, [face] * 2, [(1, 16)], rows=1)
     for matrix in (np.zeros((2, 3)), np.array([[9.0, 0, 0], [0, 1, 0]]), np.full((2, 3), np.nan)):
         with pytest.raises(KernelError, match="matrix must be a similarity"):
-            table([torch.zeros(400, 400, 3, dtype=torch.uint8)], [Placed(0, matrix, 0)], [256])
+            table([torch.zeros(400, 400, 3, dtype=torch.uint8)], [Placed(0, matrix, 0)], [(1, 256)])
+    for wrong, message in (
+        (replace(face, frame=1), "frame must be one of 1, got 1"),
+        (replace(face, batch=-1), "batch must be one of 1, got -1"),
+        (replace(face, index=1), "index must be one of 1, got 1"),
+    ):
+        with pytest.raises(KernelError, match=message):
+            table(frames, [wrong], [(1, 16)])
     with pytest.raises(KernelError, match="a frame must be"):
-        table([torch.zeros(4, 4, 3)], [], [16])
+        table([torch.zeros(4, 4, 3)], [], [(1, 16)])
     with pytest.raises(KernelError, match=r"uv of a frame must be \(3, 2, 2\)"):
-        table([Nv12(*(torch.zeros(s, dtype=torch.uint8) for s in ((5, 4), (2, 2, 2))))], [], [16])
+        table([Nv12(*(torch.zeros(s, dtype=torch.uint8) for s in ((5, 4), (2, 2, 2))))], [], [(1, 16)])

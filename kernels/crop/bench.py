@@ -44,8 +44,8 @@ def _case(
     linear = k * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     matrix = np.column_stack([linear, 255.5 - linear @ (width / 2, height / 2)])
     placed = [Placed(i, matrix, i) for i in range(count)]
-    faces = torch.from_numpy(table(frames, placed, [size])).to(device)
     batches = [(count, size)]
+    faces = torch.from_numpy(table(frames, placed, batches)).to(device)
     out = [
         Crops(
             *(

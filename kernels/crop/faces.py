@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -67,29 +67,49 @@ class Placed:
 
 
 def table(
-    frames: Sequence[Picture], placed: Sequence[Placed], sizes: Sequence[int], rows: int | None = None
+    frames: Sequence[Picture],
+    placed: Sequence[Placed],
+    batches: Sequence[tuple[int, int]],
+    rows: int | None = None,
 ) -> np.ndarray:
     """(rows, WORDS) int64: ``placed``, each with where its frame lies in memory; then rows without a face.
 
-    sizes: S of each batch. rows: by default as many as there are faces; a launch in a graph serves any number
-    up to it, and frames that lie elsewhere each time. Raises KernelError for more, and for frames or matrices
-    that do not fit.
+    batches: N and S of each. rows: by default as many as there are faces; a launch in a graph serves any
+    number up to it, and frames that lie elsewhere each time. Raises KernelError for more, and for frames,
+    places or matrices that do not fit.
     """
     if rows is not None and len(placed) > rows:
         raise KernelError(f"there is room for {rows} faces, got {len(placed)}")
+    seen = np.zeros(len(frames), FACE)
+    for frame, row in zip(frames, seen, strict=True):
+        row["first"], row["second"], row["to_rgb"], row["kind"] = _picture(frame)
     faces = np.zeros(len(placed) if rows is None else rows, FACE)
-    pictures = [_picture(frame) for frame in frames]
-    for row, face in zip(faces, placed, strict=False):
-        row["first"], row["second"], row["to_rgb"], row["kind"] = pictures[face.frame]
-        row["batch"], row["index"], row["frame"] = face.batch, face.index, face.frame
-        height, width = row["first"]["size"][:2].tolist()
-        size = sizes[face.batch]
-        for k, side in enumerate((size, size // 4)):
-            row["plans"][k] = _plan(face.matrix, side, height, width)
+    if placed:
+        for face in placed:
+            _check_places(face, len(frames), batches)
+        there = faces[: len(placed)]
+        there[:] = seen[[face.frame for face in placed]]
+        for name in ("batch", "index", "frame"):
+            there[name] = [getattr(face, name) for face in placed]
+        matrices = np.array([face.matrix for face in placed], np.float64)
+        sizes = np.array([batches[face.batch][1] for face in placed])
+        for k, sides in enumerate((sizes, sizes // 4)):
+            there["plans"][:, k] = _plans(matrices, sides, there["first"]["size"][:, 1::-1])
     return faces.view(np.int64).reshape(len(faces), WORDS)
 
 
+def _check_places(face: Placed, frames: int, batches: Sequence[tuple[int, int]]) -> None:
+    places = ("frame", face.frame, frames), ("batch", face.batch, len(batches))
+    for name, place, count in places:
+        if not 0 <= place < count:
+            raise KernelError(f"{name} must be one of {count}, got {place}")
+    count, _ = batches[face.batch]
+    if not 0 <= face.index < count:
+        raise KernelError(f"index must be one of {count}, got {face.index}")
+
+
 def _picture(frame: Picture) -> tuple[object, ...]:
+    """Of a row: first, second, to_rgb, kind."""
     if isinstance(frame, Tensor):
         check("a frame", frame, (None, None, 3), (torch.uint8,), frame.device)
         return view(frame), np.zeros((), VIEW), np.eye(3, 4), _RGB
@@ -97,32 +117,50 @@ def _picture(frame: Picture) -> tuple[object, ...]:
     check("y of a frame", y, (None, None), (torch.uint8,), y.device)
     height, width = y.shape
     check("uv of a frame", uv, (-(-height // 2), -(-width // 2), 2), (torch.uint8,), y.device)
+    return view(y), view(uv), _to_rgb(matrix, span), _NV12
+
+
+@functools.cache
+def _to_rgb(matrix: Matrix, span: Range) -> np.ndarray:
     table = np.array(coefficients(matrix, span))
     back = np.linalg.inv(table[:, :3])
-    return view(y), view(uv), np.column_stack([back, -back @ table[:, 3]]), _NV12
+    return np.column_stack([back, -back @ table[:, 3]])
 
 
-def _plan(matrix: np.ndarray, size: int, height: int, width: int) -> tuple[object, ...]:
-    """As ``face.alignment.crop_aligned`` reduces the part of a frame that lies under a crop."""
-    k = size / _TEMPLATE_PX
-    to_crop = np.asarray(matrix, np.float64) * k
-    to_crop[:, 2] += 0.5 * (k - 1)
-    area = abs(np.linalg.det(to_crop[:, :2])) if np.isfinite(to_crop).all() else 0.0
-    if area < 1e-12:
-        raise KernelError(f"matrix must be a similarity, got {np.asarray(matrix).tolist()}")
-    back = np.linalg.inv(to_crop[:, :2])
-    shrink = max(1.0, 1 / math.sqrt(area))
-    edge = np.array([[x, y] for x in (-0.5, size - 0.5) for y in (-0.5, size - 0.5)])
-    corners = (edge - to_crop[:, 2]) @ back.T
-    margin, most = 2 * shrink + 1, np.array([width, height])
-    first = np.clip(np.floor(corners.min(0) - margin), 0, most - 1).astype(int)
-    end = np.clip(np.ceil(corners.max(0) + margin) + 1, first + 1, most).astype(int)
+def _plans(matrices: np.ndarray, sizes: np.ndarray, most: np.ndarray) -> np.ndarray:
+    """As ``face.alignment.crop_aligned`` reduces the part of a frame that lies under a crop.
+
+    matrices (F, 2, 3), sizes (F,) of the crops, most (F, 2): width and height of the frames.
+    """
+    k = sizes / _TEMPLATE_PX
+    linear, shift = (
+        matrices[:, :, :2] * k[:, None, None],
+        matrices[:, :, 2] * k[:, None] + 0.5 * (k[:, None] - 1),
+    )
+    finite = np.isfinite(matrices).all((1, 2))
+    area = np.abs(linear[:, 0, 0] * linear[:, 1, 1] - linear[:, 0, 1] * linear[:, 1, 0])
+    _refuse(matrices, ~finite | ~(area > 1e-12))
+    back = np.linalg.inv(linear)
+    shrink = np.maximum(1.0, 1 / np.sqrt(area))[:, None]
+    edge = np.stack([np.full(len(sizes), -0.5), sizes - 0.5], 1)
+    corners = np.stack([edge[:, [0, 1, 0, 1]], edge[:, [0, 0, 1, 1]]], 2) - shift[:, None]
+    corners = np.einsum("fij,fcj->fci", back, corners)
+    margin = 2 * shrink + 1
+    first = np.clip(np.floor(corners.min(1) - margin), 0, most - 1)
+    end = np.clip(np.ceil(corners.max(1) + margin) + 1, first + 1, most)
     px = end - first
-    cells = np.maximum(np.round(px / shrink), 1).astype(int)
-    side = (px / cells)[:, None]
-    linear = back / side
-    shift = (-back @ to_crop[:, 2] - first + 0.5)[:, None] / side - 0.5
-    reached = np.minimum(np.ceil((TILE - 1) * np.abs(linear).sum(1)) + 4, cells)
-    if reached.max() > CELLS:
-        raise KernelError(f"matrix must be a similarity, got {np.asarray(matrix).tolist()}")
-    return np.column_stack([linear, shift]).ravel(), first, px, cells
+    cells = np.maximum(np.round(px / shrink), 1)
+    side = px / cells
+    to_cell = back / side[:, :, None]
+    begin = (0.5 - first - np.einsum("fij,fj->fi", back, shift)) / side - 0.5
+    reached = np.minimum(np.ceil((TILE - 1) * np.abs(to_cell).sum(2)) + 4, cells)
+    _refuse(matrices, reached.max(1) > CELLS)
+    plans = np.empty(len(sizes), _PLAN)
+    plans["to_cell"] = np.concatenate([to_cell, begin[:, :, None]], 2).reshape(-1, 6)
+    plans["origin"], plans["px"], plans["cells"] = first, px, cells
+    return plans
+
+
+def _refuse(matrices: np.ndarray, wrong: np.ndarray) -> None:
+    if wrong.any():
+        raise KernelError(f"matrix must be a similarity, got {matrices[int(wrong.argmax())].tolist()}")
