@@ -11,7 +11,7 @@ from torch import Tensor
 
 from streamsr.kernels import launch
 
-__all__ = ["LAYOUTS", "Framed", "assert_as_good", "place"]
+__all__ = ["LAYOUTS", "Framed", "assert_as_good", "moved", "place"]
 
 
 @pytest.fixture(
@@ -27,6 +27,12 @@ def place(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> to
         return torch.device("cuda", torch.cuda.current_device())
     monkeypatch.setitem(launch.RUNNERS, "cpu", run_backwards if request.param == "backwards" else run)
     return torch.device("cpu")
+
+
+def moved(x: Tensor, device: torch.device) -> Tensor:
+    """``x`` there, with the same strides: with its gaps, and expanded if it was."""
+    memory = torch.empty(0, dtype=x.dtype).set_(x.untyped_storage())
+    return memory.to(device).as_strided(x.shape, x.stride(), x.storage_offset())
 
 
 class Framed:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from kernel_fixtures import LAYOUTS, Framed, assert_as_good, place
+from kernel_fixtures import LAYOUTS, Framed, assert_as_good, moved, place
 from torch import Tensor
 
 from streamsr.errors import KernelError
@@ -147,4 +147,4 @@ def _given(**other: Tensor) -> dict[str, Tensor]:
 )
 def test_what_does_not_fit_is_refused(place, given, message):
     with pytest.raises(KernelError, match=message):
-        warp(**{name: tensor.to(place) if name != "out" else tensor for name, tensor in given.items()})
+        warp(**{name: moved(tensor, place) for name, tensor in given.items()})
