@@ -16,6 +16,8 @@ ARGS ?=
 
 py := $(VENV)/bin/python
 pip := $(py) -m pip --disable-pip-version-check -q
+pytest := $(py) -m pytest
+nothing_chosen := [ $$? -eq 5 ]  # by ARGS
 stamp := $(VENV)/.installed
 types := build/types
 
@@ -25,7 +27,8 @@ demo: venv
 	@$(VENV)/bin/streamsr demo $(ARGS)
 
 test: venv test-deps
-	@$(py) -m pytest $(ARGS)
+	@$(pytest) -n 2 --dist loadfile -m 'not cuda and not soak and not alone' $(ARGS) || $(nothing_chosen)
+	@$(pytest) -m 'alone and not cuda and not soak' $(ARGS) || $(nothing_chosen)
 
 soak: venv test-deps
 	@$(py) -m pytest -m soak

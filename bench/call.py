@@ -46,6 +46,7 @@ def run(
     steps: int | str | None = None,
     device: str = "auto",
     weights: Path | None = None,
+    threads: int | None = None,
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Returns (what the rows share, with the figures of the enhanced call; the rows of both calls).
 
@@ -71,6 +72,7 @@ def run(
                 steps=steps,
                 device=device,
                 weights=weights,
+                threads=threads,
                 kept=Path(folder) / f"{name}.npz",
             )
         quality = measured(scene, calls)
@@ -110,6 +112,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add_steps(words)
     add_device(words)
     add_weights(words)
+    add("--threads", type=int, help="of the CPU for the network; by default all")
     cv2.setNumThreads(1)
     return answer(words, argv, run, COLUMNS)
 

@@ -50,6 +50,7 @@ class Setup:
     steps: int | str | None
     device: str
     weights: Path | None
+    threads: int | None
     kept: Path | None
 
 
@@ -85,7 +86,7 @@ async def _serve(pipe: Connection, setup: Setup, codec_ms: dict[str, list[float]
     if setup.enhance:
         from streamsr import Enhancer
 
-        enhancer = Enhancer(setup.weights, device=setup.device)
+        enhancer = Enhancer(setup.weights, device=setup.device, threads=setup.threads)
     pipe.send(("ready", None))
     incoming, outgoing = RTCPeerConnection(), RTCPeerConnection()
     tracks: dict[str, MediaStreamTrack] = {}

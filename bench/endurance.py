@@ -102,6 +102,7 @@ def run(
                 steps=None,
                 device=device,
                 weights=weights,
+                threads=None,
                 kept=None,
             )
     finally:

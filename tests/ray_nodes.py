@@ -24,6 +24,7 @@ class Nodes:
     def __init__(self, cluster: Cluster) -> None:
         self._cluster, self._nodes = cluster, dict[str, Any]()
         self.address = str(cluster.address)
+        self._others = _ours()  # that other tests share
         self.logs = Path(cluster.head_node.get_logs_dir_path())  # of all nodes, as they are on one machine
 
     @property
@@ -35,6 +36,10 @@ class Nodes:
         node = self._cluster.add_node(object_store_memory=STORE_BYTES, **resources)
         self._nodes[node.node_id] = node
         return str(node.node_id)
+
+    def kept(self) -> set[int]:
+        """Processes of cameras and models and their keepers, on all nodes."""
+        return _ours() - self._others
 
     def kill(self, node_id: str) -> None:
         self._cluster.remove_node(self._nodes.pop(node_id), allow_graceful=False)
@@ -59,11 +64,10 @@ def nodes(*resources: Mapping[str, Any]) -> Iterator[Nodes]:
         cluster.shutdown()
 
 
-def kept() -> set[int]:
-    """Processes of cameras and models and their keepers, on all nodes that this process has made."""
-    return {process_id for process_id in descendants(os.getpid()) if KEPT.search(command(process_id))}
-
-
 def folders(node_id: str) -> list[Path]:
     """Of model processes of this node."""
     return list(Path(tempfile.gettempdir()).glob(f"streamsr-watch-*{node_id[:12]}*"))
+
+
+def _ours() -> set[int]:
+    return {process_id for process_id in descendants(os.getpid()) if KEPT.search(command(process_id))}

@@ -17,6 +17,9 @@ from streamsr.bench.call_marker import PERIOD_MS, STRIP_PX, draw_marker, read_ma
 from streamsr.bench.call_scene import CAMERA_PX, FRAMES, TRUTH_PX, CallScene, place
 from streamsr.errors import ConfigError
 
+pytestmark = pytest.mark.alone
+
+
 # -- the marker ---------------------------------------------------------------------------------------
 
 

@@ -10,6 +10,8 @@ import pytest
 from streamsr.bench import endurance
 from streamsr.bench.endurance import MINUTE, main, memory_growth, recovered_s
 
+pytestmark = pytest.mark.alone
+
 
 def test_growth_is_over_the_third_minute() -> None:
     assert memory_growth([100.0] * (4 * MINUTE - 1)) is None

@@ -11,7 +11,7 @@ from media import moving_portrait, write_video
 
 from streamsr.bench import watch, watch_quality
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.alone, pytest.mark.timeout(300)]
 
 
 @pytest.fixture(scope="module")

@@ -18,6 +18,8 @@ from streamsr.bench.throughput import NullSink
 from streamsr.io.synthetic import DegradedSource, MotionSample
 from streamsr.run_report import RunReport
 
+pytestmark = pytest.mark.alone
+
 RATE = 25
 CALM_S, PRESSED_S, BACK_S = 3, 5, 5
 HOGS = 3

@@ -127,6 +127,7 @@ def _ask_at_rate(
     return done, round((time.monotonic() - first) / period_s)
 
 
+@pytest.mark.alone
 def test_under_real_pressure_priority_decides_and_nobody_waits_past_a_deadline(model: ModelProcess) -> None:
     with closing(connected(model.path)) as restorer:
         crop = random_crop(256)

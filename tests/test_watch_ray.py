@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from media import moving_portrait, times, write_video
 from processes import command, runs
-from ray_nodes import folders, kept, nodes
+from ray_nodes import folders, nodes
 from rtsp_server import free_port
 from watch_process import Status, WatchProcess, camera
 
@@ -101,11 +101,11 @@ def test_cameras_of_a_machine_that_dies_stream_again_from_another(portrait: Path
         written = times(tmp_path / f"{stay}.mp4")
         assert max(later - earlier for earlier, later in itertools.pairwise(written)) < 2
 
-        left = kept()
+        left = cluster.kept()
         assert len(left) >= 6  # two cameras, a model, and who keeps them
         assert watch.stop() == 0
         _gone(left, 5)
-        assert kept() == set()
+        assert cluster.kept() == set()
         assert [folder for node in cluster.ids for folder in folders(node)] == []
     assert watch.events("actor_died") == []
 
@@ -140,20 +140,20 @@ def test_a_silent_machine_holds_up_nobody_and_nothing_outlives_the_driver(
             assert back["process_id"] == silent["process_id"] and back["restarts"] == 0
 
             os.kill(keeper, signal.SIGKILL)  # its room is for whoever comes first, that camera or the third
-            watch.until(lambda now: len(_streaming(now)) == 1, 10)
+            watch.until(lambda now: now["by_name"][silent["name"]]["state"] != "streaming", 10)
             assert not runs(silent["process_id"])
             watch.until(lambda now: len(_streaming(now)) == 2, 30)
 
             assert SECRET not in "".join(watch.lines)
             logs = [path.read_bytes() for path in cluster.logs.rglob("*") if path.is_file()]
             assert len(logs) > 5 and not any(SECRET.encode() in log for log in logs)
-            left = kept()
+            left = cluster.kept()
             assert len(left) >= 6  # two cameras, a model, and who keeps them
             watch.process.kill()
             killed_at = time.monotonic()
             _gone(left, GONE_S)
             print(f"nothing runs {time.monotonic() - killed_at:.1f} s after the driver was killed")
-            assert kept() == set()
+            assert cluster.kept() == set()
 
 
 def test_without_a_cluster_it_says_so(portrait: Path, tmp_path: Path) -> None:
