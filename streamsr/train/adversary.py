@@ -22,7 +22,9 @@ from ..model.guide import haar_stack, luma_of
 __all__ = ["Adversary", "Judged", "Seen"]
 
 WARM_UP, RAMP = 300, 1000  # steps of the discriminator alone; then of its weight growing
-MOST = 0.03  # weight of the adversarial loss
+MOST = 0.05  # weight of the adversarial loss
+USUAL = 0.63  # weight of a face in an ordinary call, which counts 1
+MOST_COUNTED = 1.5
 LR = 2e-4
 _PENALTY, _NUDGE, _PENALTY_EVERY = 1.0, 0.01, 4
 _HEAD_TAPS = (1, 2, 3, 4)
@@ -116,7 +118,8 @@ class Adversary:
 
     def look(self, judged: Judged) -> Seen:
         """Luma of RGB pictures, changed alike, and its features; the restored one's carry gradients."""
-        changed = self._changed(Judged(*(luma_of(picture) for picture in judged[:3]), judged.weight))
+        x_hat, x, x_in, weight = judged
+        changed = self._changed(Judged(luma_of(x_hat), luma_of(x), luma_of(x_in), weight))
         taps_hat = self._taps(changed.x_hat)
         with torch.no_grad():
             taps = self._taps(changed.x)
@@ -136,14 +139,14 @@ class Adversary:
             ]
             each = each + _MATCHING * torch.stack(gaps).mean(0)
             each = each + self.weight * F.softplus(real - hat).mean(1)
-        return loss + (each * weight.square()).mean()
+        return loss + (each * _counted(weight)).mean()
 
     def update(self, seen: Seen) -> None:
         """One step of the discriminator on a visit that has been learned from."""
         x_hat, x, x_in, weight = (v.detach() for v in seen.pictures)
         pairs = ((x, seen.taps), (x_hat, [tap.detach() for tap in seen.taps_hat]))
         real, hat = (self.discriminator(taps, picture, x_in)[0] for picture, taps in pairs)
-        loss = (F.softplus(hat - real).mean(1) * weight.square()).mean()
+        loss = (F.softplus(hat - real).mean(1) * _counted(weight)).mean()
         if self.step % _PENALTY_EVERY == 0:
             for picture, logits in ((x, real), (x_hat, hat)):
                 nudged = picture + _NUDGE * torch.randn_like(picture)
@@ -176,7 +179,12 @@ class Adversary:
             kept = torch.ones_like(whole[:1, :1])
             kept[..., top : top + side // 4, left : left + side // 4] = 0
             whole = whole * kept
-        return Judged(*whole.split(1, 1), judged.weight)
+        x_hat, x, x_in = whole.split(1, 1)
+        return Judged(x_hat, x, x_in, judged.weight)
+
+
+def _counted(weight: Tensor) -> Tensor:
+    return (weight / USUAL).square().clamp_max(MOST_COUNTED)
 
 
 def _haar_loss(x_hat: Tensor, x: Tensor) -> Tensor:

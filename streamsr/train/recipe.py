@@ -42,7 +42,7 @@ STAGES = {
         Stage("a", 15, ((256, 8, 0.3), (512, 8, 0.7)), 8e-4, 1.0, 1.0, 0.999),
         Stage("b", 120, ((256, 8, 0.2), (512, 8, 0.8)), 5e-4, 0.75, 0.85, 0.999),
         Stage("c", 120, ((256, 8, 0.35), (512, 8, 0.65)), 1e-4, 0.9, 0.9, 0.9995, frames=4),
-        Stage("d", 60, _BOTH_SIZES, 5e-5, 0.9, 1.0, 0.999, workers=2, adversarial=True),
+        Stage("d", 60, _BOTH_SIZES, 1e-4, 0.9, 1.0, 0.999, workers=2, adversarial=True),
         Stage(
             "e", 60, _BOTH_SIZES, 2e-5, 0.9, 1.0, 0.9995, workers=2, frames=5, adversarial=True, steady=0.1
         ),

@@ -181,7 +181,7 @@ def train_stage(
             losses.append(float(restoring.detach()))
             loss = loss + restoring
             if run.adversary is not None:
-                seen = run.adversary.look(Judged(*visit[:3], visit.weight))
+                seen = run.adversary.look(Judged(visit.x_hat, visit.x, visit.x_in, visit.weight))
                 loss = loss + run.adversary.loss(seen)
         progress = run.elapsed_s / (minutes * 60)
         lr = (
