@@ -69,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add = words.add_argument
     add_data(words, "clips/")
     add_list(words, "--clips", str, CLIPS, "names in DATA/clips, or paths")
-    add_list(words, "--conditions", str, CONDITIONS, f"of {', '.join(CONDITIONS)}")
+    add_list(words, "--conditions", str, ("clean", "call", "cctv"), f"of {', '.join(CONDITIONS)}")
     add("--scale", type=int, choices=SCALES, default=2)
     add("--frames", type=int, default=FRAMES, help="of each clip")
     add("--work", type=Path, help="keep the degraded files here")

@@ -23,6 +23,7 @@ __all__ = [
     "CLIPS",
     "CONDITIONS",
     "CRF",
+    "NOISY",
     "SCALES",
     "DegradedClip",
     "Picture",
@@ -37,8 +38,9 @@ __all__ = [
 ]
 
 CLIPS = ("talk_a", "talk_b", "talk_c")
-CONDITIONS = ("clean", "call", "cctv")
-CRF = {"call": 30, "cctv": 33}
+CONDITIONS = ("clean", "call", "cctv", "infrared")
+CRF = {"call": 30, "cctv": 33, "infrared": 33}
+NOISY = {"cctv", "infrared"}
 SCALES = (2, 4, 8)
 
 CCTV_BLUR = 0.4  # sigma in camera px, before the reduction
@@ -152,7 +154,7 @@ def degrade(
     """Make the camera's file of a clean clip in ``folder``; times are kept to the millisecond.
 
     "clean": block average by ``scale``, stored losslessly. "call": the same, x264 veryfast
-    zerolatency at CRF 30. "cctv": blur, block average, sensor noise, CRF 33.
+    zerolatency at CRF 30. "cctv": blur, block average, sensor noise, CRF 33. "infrared": that in grey.
     Raises ConfigError, SourceError.
     """
     if condition not in CONDITIONS:
@@ -167,7 +169,7 @@ def degrade(
         for picture in clean_pictures(clip, scale, frames):
             size = (picture.image.shape[0], picture.image.shape[1])
             low = reduce(picture.image, condition, scale)
-            low = add_noise(low, rng) if condition == "cctv" else low
+            low = add_noise(low, rng) if condition in NOISY else low
             yield Picture(low, picture.pts, picture.time_base)
 
     camera = folder / f"{clip.stem}_{condition}_x{scale}.mkv"
@@ -189,14 +191,19 @@ def clip_rate(clip: Path) -> Fraction:
 
 def reduce(image: np.ndarray, condition: str, scale: int) -> np.ndarray:
     """What a sensor gets of a clean picture (H, W, 3) uint8, ``scale`` times smaller; no noise yet."""
-    if condition == "cctv":
+    if condition == "infrared":
+        image = cv2.merge([cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)] * 3)
+    if condition in NOISY:
         image = cv2.GaussianBlur(image, (0, 0), CCTV_BLUR * scale)
     return area_down(image, scale)
 
 
 def add_noise(low: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """The noise of a camera in poor light: read noise, and shot noise that grows with the signal."""
+    """The noise of a camera in poor light: read noise, and shot noise that grows with the signal. A picture
+    without colour gets none."""
     signal = low.astype(np.float32)
+    grey = bool((low == low[..., :1]).all())
+    shape = (*low.shape[:2], 1 if grey else 3)
     sigma = np.sqrt(CCTV_READ_NOISE**2 + CCTV_SHOT_NOISE**2 * signal)
-    signal += sigma * rng.standard_normal(signal.shape, dtype=np.float32)
+    signal += sigma * rng.standard_normal(shape, dtype=np.float32)
     return np.rint(signal).clip(0, 255).astype(np.uint8)

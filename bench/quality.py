@@ -38,7 +38,7 @@ __all__ = ["load_enhancer", "main", "run"]
 
 FRAMES = {"clips": 100, "val": 20}
 SCALES_OF = {"clips": (4,), "val": SCALES}
-CONDITIONS_OF = {"clips": ("clean", "call"), "val": CONDITIONS}
+CONDITIONS_OF = {"clips": ("clean", "call"), "val": ("clean", "call", "cctv")}
 GROUPS = {"clips": ("clip", "condition", "scale"), "val": ("size", "condition", "scale")}
 COLUMNS = {"clips": clip_quality.COLUMNS, "val": still_quality.COLUMNS}
 USER_COLUMNS = ("lpips", "arcface", "fvd")  # shown where a row has them
@@ -127,7 +127,13 @@ def _parser() -> argparse.ArgumentParser:
     add_data(words, "clips/, peers/, faces/ and faces.csv")
     add("--set", choices=("clips", "val"), default="clips", help="val: held-out stills")
     add_list(words, "--clips", str, CLIPS, "names in DATA/clips, or paths")
-    add_list(words, "--conditions", str, None, f"of {', '.join(CONDITIONS)}; clips: clean,call, val: all")
+    add_list(
+        words,
+        "--conditions",
+        str,
+        None,
+        f"of {', '.join(CONDITIONS)}; clips: clean,call, val: and cctv",
+    )
     add_list(words, "--scale", int, None, "of 2, 4, 8, comma-separated; clips: 4, val: all")
     add("--frames", type=int, help="most frames of a clip (100), or stills of each size (20)")
     add_list(

@@ -19,7 +19,7 @@ import numpy as np
 from streamsr.errors import ConfigError
 from streamsr.face.alignment import TEMPLATE_PX, invert, rescale_template
 
-from .clips import CRF, Picture, add_noise, read_clip, reduce, write_clip
+from .clips import CRF, NOISY, Picture, add_noise, read_clip, reduce, write_clip
 
 __all__ = ["aligned_stills", "central_ellipse", "coded_face", "photograph", "read_still", "template_matrix"]
 
@@ -56,7 +56,7 @@ def photograph(truth: np.ndarray, condition: str, scale: int, seed: int) -> np.n
     low = reduce(truth, condition, scale)
     if condition not in CRF:
         return low
-    return coded_face(low, CRF[condition], np.random.default_rng(seed) if condition == "cctv" else None)
+    return coded_face(low, CRF[condition], np.random.default_rng(seed) if condition in NOISY else None)
 
 
 def coded_face(

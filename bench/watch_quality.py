@@ -1,6 +1,6 @@
 """What ``streamsr watch`` makes of a camera's clip, against what ``streamsr enhance`` makes of the same file.
 
-    streamsr bench watch_quality --data DIR [--clips talk_a] [--conditions cctv] [--frames 24]
+    streamsr bench watch_quality --data DIR [--clips talk_a] [--conditions cctv,infrared] [--frames 24]
 
 The camera shows the degraded clip over and over, so slowly that nothing has to be left out; of its output
 the round counts that began after the model process was ready. Both outputs are H.264 files of equal quality.
@@ -44,7 +44,7 @@ COLUMNS = ("clip", "condition", "method", "face_psnr_y", "face_gain_db", "identi
 def run(
     data: Path,
     clips: Sequence[str] = CLIPS[:1],
-    conditions: Sequence[str] = ("cctv",),
+    conditions: Sequence[str] = ("cctv", "infrared"),
     frames: int = 24,
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Returns (what the rows share, rows). Raises ConfigError, SourceError, StreamSRError."""
@@ -159,7 +159,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = parser("watch_quality", __doc__)
     add_data(words, "clips/")
     add_list(words, "--clips", str, CLIPS[:1], "names in DATA/clips, or paths")
-    add_list(words, "--conditions", str, ("cctv",), f"of {', '.join(CONDITIONS)}")
+    add_list(words, "--conditions", str, ("cctv", "infrared"), f"of {', '.join(CONDITIONS)}")
     words.add_argument("--frames", type=int, default=24, help="of each clip")
     return answer(words, argv, run, COLUMNS)
 

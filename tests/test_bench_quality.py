@@ -30,6 +30,9 @@ class Twice(nn.Module):
         return x.repeat_interleave(2, 2).repeat_interleave(2, 3)
 
 
+COLOURED = ("clean", "call", "cctv")
+
+
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_portrait_data(tmp_path_factory.mktemp("portrait") / "data")
@@ -105,8 +108,8 @@ def test_stills_in_every_condition(data: Path, tmp_path: Path, capsys: pytest.Ca
     )  # fmt: skip
     groups = {(row["size"], row["condition"], row["scale"]) for row in said["rows"]}
     # at 256 / 8 px a crop the face is 17 px wide: never repainted, so never compared
-    expected = {(s, c, k) for s in (256, 512) for c in CONDITIONS for k in (2, 4, 8)}
-    assert groups == expected - {(256, c, 8) for c in CONDITIONS}
+    expected = {(s, c, k) for s in (256, 512) for c in COLOURED for k in (2, 4, 8)}
+    assert groups == expected - {(256, c, 8) for c in COLOURED}
     for row in said["rows"]:
         if row["method"].startswith("streamsr"):
             assert 0 < row["t0"] < 1
@@ -133,6 +136,8 @@ def test_cctv_is_noisier_in_every_frame_and_call_is_not_noisy() -> None:
     assert scores[0] > scores[1] + 2
     assert np.array_equal(low["cctv"], photograph(face, "cctv", 4, seed=3))
     assert not np.array_equal(low["cctv"], photograph(face, "cctv", 4, seed=4))
+    infrared = photograph(face, "infrared", 4, seed=3).astype(int)
+    assert np.ptp(infrared, axis=2).max() <= 2 and psnr_y(infrared.astype(np.uint8), low["clean"]) < scores[0]
 
 
 def test_stills_bring_their_faces(data: Path) -> None:
@@ -212,7 +217,7 @@ def test_markdown_marks_the_best_as_printed() -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (["--conditions", "fog"], "--conditions must be of clean, call, cctv, got fog"),
+        (["--conditions", "fog"], "--conditions must be of clean, call, cctv, infrared, got fog"),
         (["--scale", "3"], "--scale must be of 2, 4, 8, got 3"),
         (["--frames", "0"], "--frames must be at least 1"),
         (["--fidelity", "high"], "--fidelity must be a number, got 'high'"),

@@ -114,6 +114,7 @@ def test_what_need_not_be_said(file: Path) -> None:
         ("steps = 0", '12: camera.steps must be "auto" or in 1..64, got 0'),
         ("steps = true", '12: camera.steps must be "auto" or in 1..64, got True'),
         ("seed = -1", "12: camera.seed must be at least 0, got -1"),
+        ("frozen_timeout_s = 0", "12: camera.frozen_timeout_s must be at least 1, got 0"),
         ("priority = true", "12: camera.priority must be a whole number, got true"),
         ("colour = 1", "12: camera.colour is not a key here"),
         ("roi = [\n 0,\n 0, 9,\n 100]", "12: camera.roi[2] must be at least 24, got 9"),

@@ -133,7 +133,8 @@ class CameraConfig(_Model):
     budget_ms: age that a frame is to stay below; None: 2.5 frame intervals, at most 150 ms.
     roi: x, y, width, height in px of the input; faces whose middle is outside are left as they are.
     priority: 0 is the highest; larger numbers give way first when the device is full.
-    stall_timeout_s: without a picture for so long, the connection is given up.
+    stall_timeout_s: without a picture for so long, the connection is given up. frozen_timeout_s: with the
+    same picture for so long, the camera is shown as frozen, and now and then connected anew.
     """
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
@@ -156,6 +157,7 @@ class CameraConfig(_Model):
     roi: tuple[AtLeast0, AtLeast0, FacePx, FacePx] | None = None
     priority: Annotated[Integer, Field(ge=0, le=100)] = 1
     stall_timeout_s: Annotated[Number, Field(ge=0.5, le=300)] = 5.0
+    frozen_timeout_s: Annotated[Number, Field(ge=1, le=86_400)] = 10.0
     enabled: Flag = True
     recording: RecordingConfig | None = None
     evidence: EvidenceConfig | None = None

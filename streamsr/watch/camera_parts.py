@@ -107,6 +107,7 @@ class CameraParts:
             self._job.source_url,
             transport=camera.transport,
             stall_timeout_s=camera.stall_timeout_s,
+            frozen_timeout_s=camera.frozen_timeout_s,
             threads=1,
             tap=tap,
         )
