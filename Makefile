@@ -17,7 +17,7 @@ ARGS ?=
 py := $(VENV)/bin/python
 pip := $(py) -m pip --disable-pip-version-check -q
 pytest := $(py) -m pytest
-nothing_chosen := [ $$? -eq 5 ]  # by ARGS
+none_chosen := [ $$? -eq 5 ]
 stamp := $(VENV)/.installed
 types := build/types
 
@@ -27,8 +27,10 @@ demo: venv
 	@$(VENV)/bin/streamsr demo $(ARGS)
 
 test: venv test-deps
-	@$(pytest) -n 2 --dist loadfile -m 'not cuda and not soak and not alone' $(ARGS) || $(nothing_chosen)
-	@$(pytest) -m 'alone and not cuda and not soak' $(ARGS) || $(nothing_chosen)
+	@failed=0; \
+	$(pytest) -n 2 --dist loadfile -m 'not cuda and not soak and not alone' $(ARGS) || $(none_chosen) || failed=1; \
+	$(pytest) -m 'alone and not cuda and not soak' $(ARGS) || $(none_chosen) || failed=1; \
+	exit $$failed
 
 soak: venv test-deps
 	@$(py) -m pytest -m soak

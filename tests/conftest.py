@@ -11,7 +11,7 @@ from importlib import metadata
 from typing import Any
 
 import pytest
-from processes import command, descendants
+from processes import command, descendants, shared
 
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # as the command line does, before torch loads
 OURS = re.compile(r"-m streamsr|streamsr\.\w|ray::(Camera|Model)OnNode")
@@ -60,9 +60,9 @@ def no_process_outlives_its_module() -> Iterator[None]:
     before = descendants(os.getpid())
     yield
     deadline = time.monotonic() + 5
-    while left := {
-        pid: command(pid) for pid in descendants(os.getpid()) - before if "streamsr" in command(pid)
-    }:
+    while left := [
+        line for pid in descendants(os.getpid()) - before - shared if OURS.search(line := command(pid))
+    ]:
         assert time.monotonic() < deadline, f"left: {left}"
         time.sleep(0.05)
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
+import processes
 import pytest
 from model_process import ModelProcess, tiny_weights
 from remote_client import connected
@@ -22,6 +23,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def model(tmp_path_factory: pytest.TempPathFactory, weights: Path) -> Iterator[ModelProcess]:
     path = tmp_path_factory.mktemp("model") / "socket"
     with ModelProcess(path, weights, fidelities=(0.4, 1.0)) as process:
+        processes.shared.add(process.process.pid)
         yield process.ready()
 
 

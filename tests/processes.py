@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+shared: set[int] = set()  # process ids, of fixtures that last as long as the session
+
 
 def descendants(process_id: int) -> set[int]:
     """Process ids of all children and their children."""

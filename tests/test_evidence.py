@@ -18,8 +18,10 @@ from helpers import MemorySource, frames, make_frame
 from media import moving_picture, read_all, write_video
 
 from streamsr import Pipeline
+from streamsr.clock import MONOTONIC
 from streamsr.errors import ConfigError, SinkError
 from streamsr.evidence import Evidence, Limits
+from streamsr.evidence.intake import Arrived, Intake
 from streamsr.evidence.keys import make_key, private_key, public_key
 from streamsr.evidence.mark import draw_mark
 from streamsr.evidence.verify import verify_segment
@@ -135,6 +137,20 @@ def test_other_codecs(tmp_path, recording, enhancer, suffix, codec, pixel_format
     [original] = _media(tmp_path / "e", "original")
     hashes = [line["input"]["sha256"] for line in found if line["kind"] == "frame"]
     assert [hashlib.sha256(frame.image).hexdigest() for frame in read_all(original)] == hashes
+
+
+@pytest.mark.parametrize("room", [True, False])
+def test_packets_of_a_picture_that_nobody_takes_are_named_all_the_same(tmp_path, room) -> None:
+    """As at the end: the packet was taken, and the recorder closes before its picture comes."""
+    write_video(tmp_path / "in.mp4", count=6, size=SIZE)
+    intake = Intake(lambda event, size: room or isinstance(event, Arrived), 60.0, MONOTONIC)
+    with av.open(str(tmp_path / "in.mp4")) as container:
+        connection = intake.begin(container.streams.video[0])
+        for index, packet in enumerate(packet for packet in container.demux(video=0) if packet.size):
+            intake.packet(connection, packet)
+            intake.picture(connection, index, packet.pts)
+    assert len(intake.unshown(1)) == (0 if room else 6)
+    assert intake.unshown(1) == []
 
 
 def test_old_segments_are_deleted_whole(recording, enhancer, tmp_path) -> None:

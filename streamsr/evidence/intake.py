@@ -113,7 +113,8 @@ class Intake:
             if len(self._segment_of) > KNOWN_MAX:
                 self._segment_of.popitem(last=False)
             picture = Picture(index, segment, [packet for packet, _ in claimed])
-            self._put(Decoded(picture), 0)
+            if not self._put(Decoded(picture), 0):  # over, or full: its packets are in the file all the same
+                self._unshown += claimed
 
     def segment_of(self, index: int) -> int | None:
         """Of a picture that came out not long ago."""
