@@ -19,6 +19,7 @@ from playwright.async_api import Page, expect
 from serve_client import held, serving
 
 pytest_plugins = ["rtc_fixtures", "browser_fixtures"]
+pytestmark = pytest.mark.alone  # it measures how soon pictures come
 
 DESKTOP = {"width": 1280, "height": 900}
 PHONE = {"viewport": {"width": 390, "height": 844}, "is_mobile": True, "has_touch": True}
