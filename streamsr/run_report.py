@@ -206,8 +206,8 @@ class RunTally:
     def read(self, frame: Frame, last: Frame | None) -> None:
         """The source gave ``frame``, and ``last`` before it."""
         self.frames_in += 1
+        self.frames_missed += max(0, frame.index - (last.index if last is not None else -1) - 1)
         if last is not None:
-            self.frames_missed += max(0, frame.index - last.index - 1)
             self.resolution_changes += frame.image.shape != last.image.shape
 
     def enhanced(self, report: FrameReport) -> None:
