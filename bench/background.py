@@ -16,7 +16,7 @@ from typing import Any
 
 from streamsr.face.background import NOISE, STRENGTH, Background, upscale
 
-from .clips import CLIPS, CONDITIONS, SCALES, chosen, clean_pictures, clip_path, degrade, read_clip
+from .clips import CLIPS, COLOURED, CONDITIONS, SCALES, chosen, clean_pictures, clip_path, degrade, read_clip
 from .command import add_data, add_list, answer, parser
 from .fidelity import psnr_y
 from .tally import Tally, means_by_condition
@@ -33,7 +33,7 @@ COLUMNS = ("clip", "condition", "bicubic_psnr_y", *KINDS)
 def run(
     data: Path,
     clips: Sequence[str] = CLIPS,
-    conditions: Sequence[str] = ("clean", "call", "cctv"),
+    conditions: Sequence[str] = COLOURED,
     scale: int = 2,
     frames: int = FRAMES,
     work: Path | None = None,
@@ -69,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add = words.add_argument
     add_data(words, "clips/")
     add_list(words, "--clips", str, CLIPS, "names in DATA/clips, or paths")
-    add_list(words, "--conditions", str, ("clean", "call", "cctv"), f"of {', '.join(CONDITIONS)}")
+    add_list(words, "--conditions", str, COLOURED, f"of {', '.join(CONDITIONS)}")
     add("--scale", type=int, choices=SCALES, default=2)
     add("--frames", type=int, default=FRAMES, help="of each clip")
     add("--work", type=Path, help="keep the degraded files here")

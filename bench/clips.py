@@ -21,6 +21,7 @@ from .luma import area_down
 
 __all__ = [
     "CLIPS",
+    "COLOURED",
     "CONDITIONS",
     "CRF",
     "NOISY",
@@ -38,7 +39,8 @@ __all__ = [
 ]
 
 CLIPS = ("talk_a", "talk_b", "talk_c")
-CONDITIONS = ("clean", "call", "cctv", "infrared")
+COLOURED = ("clean", "call", "cctv")
+CONDITIONS = (*COLOURED, "infrared")
 CRF = {"call": 30, "cctv": 33, "infrared": 33}
 NOISY = {"cctv", "infrared"}
 SCALES = (2, 4, 8)

@@ -19,7 +19,7 @@ from typing import Any
 from streamsr.face.background import upscale
 from streamsr.frame import Frame
 
-from .clips import CLIPS, CONDITIONS, SCALES, chosen, clean_pictures, clip_path, degrade, read_clip
+from .clips import CLIPS, COLOURED, CONDITIONS, SCALES, chosen, clean_pictures, clip_path, degrade, read_clip
 from .command import add_data, add_list, add_weights, answer, parser
 from .face_truth import face_region, face_tracks
 from .fidelity import psnr_y
@@ -35,7 +35,7 @@ COLUMNS = ("clip", "condition", *(f"gamma_{g:g}" for g in GAMMAS), "own", "own_g
 def run(
     data: Path,
     clips: Sequence[str] = CLIPS,
-    conditions: Sequence[str] = ("clean", "call", "cctv"),
+    conditions: Sequence[str] = COLOURED,
     scale: int = 4,
     frames: int = FRAMES,
     weights: Path | None = None,
@@ -86,7 +86,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add = words.add_argument
     add_data(words, "clips/")
     add_list(words, "--clips", str, CLIPS, "names in DATA/clips, or paths")
-    add_list(words, "--conditions", str, ("clean", "call", "cctv"), f"of {', '.join(CONDITIONS)}")
+    add_list(words, "--conditions", str, COLOURED, f"of {', '.join(CONDITIONS)}")
     add("--scale", type=int, choices=SCALES, default=4)
     add("--frames", type=int, default=FRAMES, help="of each clip")
     add_weights(words)

@@ -21,7 +21,7 @@ from streamsr.errors import ConfigError
 
 from . import clip_quality, still_quality
 from .baselines import PEERS
-from .clips import CLIPS, CONDITIONS, SCALES, chosen, clip_path
+from .clips import CLIPS, COLOURED, CONDITIONS, SCALES, chosen, clip_path
 from .command import add_data, add_device, add_list, add_steps, add_weights, answer, parser
 from .entrants import Entrants
 from .panel import Panel
@@ -38,7 +38,7 @@ __all__ = ["load_enhancer", "main", "run"]
 
 FRAMES = {"clips": 100, "val": 20}
 SCALES_OF = {"clips": (4,), "val": SCALES}
-CONDITIONS_OF = {"clips": ("clean", "call"), "val": ("clean", "call", "cctv")}
+CONDITIONS_OF = {"clips": ("clean", "call"), "val": COLOURED}
 GROUPS = {"clips": ("clip", "condition", "scale"), "val": ("size", "condition", "scale")}
 COLUMNS = {"clips": clip_quality.COLUMNS, "val": still_quality.COLUMNS}
 USER_COLUMNS = ("lpips", "arcface", "fvd")  # shown where a row has them

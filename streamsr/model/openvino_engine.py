@@ -10,6 +10,7 @@ import sys
 import warnings
 import weakref
 from collections.abc import Callable, Sequence
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -96,8 +97,10 @@ class OpenVinoEngine:
         self._networks: dict[tuple[int, float], _Graph] = {}
         self._guides = {
             size: self._graph(
-                ("guide", size, "f32"),
-                lambda size=size: _GuideOf(weights.guide, size),  # type: ignore[misc]
+                "guide",
+                size,
+                "f32",
+                partial(_GuideOf, weights.guide, size),
                 [(1, size, size, 3), (1,), (1, STATISTICS)],
             )
             for size in self._config.sizes
@@ -107,23 +110,21 @@ class OpenVinoEngine:
         if (self._config.sizes[0], level) in self._networks:
             return
         grid, width = self._config.grid, self._config.width
+        network = cache(partial(self._weights.at, level))  # made where there is something to compile
         for size in self._config.sizes:
             side = size // 4
             picture, small = (1, size, size, 3), (1, side, side, 3)
             shapes = [picture, picture, small, (1, EMBEDDED), (1, side, side, 8)]
             if self._weights.description.recurrent:
                 shapes += [picture, (1, grid, grid, width), small, (1, side, side, 1)]
-            self._networks[size, level] = self._graph(
-                (level, size, self.precision),
-                lambda size=size: self._network_of(level, size),  # type: ignore[misc]
-                shapes,
-            )
+            module = partial(self._network_of, network, size)
+            self._networks[size, level] = self._graph(level, size, self.precision, module, shapes)
 
-    def _network_of(self, level: float, size: int) -> nn.Module:
-        network = self._weights.at(level)
+    def _network_of(self, network: Callable[[], Network], size: int) -> nn.Module:
+        made = network()
         if self.precision == "int8":
-            network = rounded(network, size, self._weights.ranges[size])
-        return _NetworkOf(network, size)
+            made = rounded(made, size, self._weights.ranges[size])
+        return _NetworkOf(made, size)
 
     def read(self, x_in: Tensor, native: Tensor, coding: Tensor) -> tuple[Reading, Tensor]:
         run = self._guides[x_in.shape[-1]]
@@ -151,14 +152,19 @@ class OpenVinoEngine:
         return Prediction(residual, features[0] if features else torch.empty(len(x_in), 0))
 
     def _graph(
-        self, kind: tuple[object, ...], module: Callable[[], nn.Module], shapes: Sequence[tuple[int, ...]]
+        self,
+        part: float | str,
+        size: int,
+        precision: Precision,
+        module: Callable[[], nn.Module],
+        shapes: Sequence[tuple[int, ...]],
     ) -> _Graph:
-        """``module`` compiled, unless an engine of this process holds the like. kind: what tells it from
-        others of these weights and this number of threads; last its precision."""
-        key = (self._weights.sha256, self._threads, *kind, *shapes)
+        """``module`` compiled, unless an engine of this process holds the like. part: "guide", or the level
+        of a network."""
+        key = (self._weights.sha256, self._threads, part, size, precision, *shapes)
         compiled = _in_use.get(key)
         if compiled is None:
-            precision = self._plain if kind[-1] == "int8" else kind[-1]
+            precision = self._plain if precision == "int8" else precision
             compiled = _compiled(self._openvino, self._core, module(), shapes, precision, self._threads)
             _in_use[key] = compiled
         return _Graph(self._openvino, compiled)
@@ -169,7 +175,7 @@ def _compiled(
     core: Any,
     module: nn.Module,
     shapes: Sequence[tuple[int, ...]],
-    precision: object,
+    precision: Precision,
     threads: int,
 ) -> Any:
     """A module on inputs of fixed shapes, as OpenVINO's CompiledModel."""
