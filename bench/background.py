@@ -16,7 +16,7 @@ from typing import Any
 
 from streamsr.face.background import NOISE, STRENGTH, Background, upscale
 
-from .clips import CLIPS, COLOURED, CONDITIONS, SCALES, chosen, clean_pictures, clip_path, degrade, read_clip
+from .clips import CLIPS, COLOURED, CONDITIONS, SCALES, chosen, clip_path, degrade
 from .command import add_data, add_list, answer, parser
 from .fidelity import psnr_y
 from .tally import Tally, means_by_condition
@@ -51,8 +51,7 @@ def run(
             for condition in conditions:
                 degraded = degrade(path, condition, scale, work or Path(temporary), frames)
                 tally = Tally()
-                truths = clean_pictures(degraded.clean, scale, degraded.frames)
-                for truth, camera in zip(truths, read_clip(degraded.camera), strict=True):
+                for truth, camera in degraded.pairs():
                     plain = psnr_y(upscale(camera.image, scale), truth.image)
                     gains = {
                         name: psnr_y(each.enlarge(camera.image), truth.image) - plain

@@ -34,7 +34,6 @@ from .clips import (
     SCALES,
     DegradedClip,
     chosen,
-    clean_pictures,
     clip_path,
     degrade,
     read_clip,
@@ -137,7 +136,7 @@ def run(
             for condition in conditions
         ]
         for clip in degraded:
-            _measure(clip, "truth", (picture.image for picture in _truths(clip)), tally)
+            _measure(clip, "truth", (picture.image for picture in clip.degraded.truths()), tally)
             _measure(clip, "bicubic", _bicubic(clip), tally)
         for variant in VARIANTS:
             restorer = _restorer(variant, weights, folder, device)
@@ -190,15 +189,11 @@ def _bicubic(clip: _Clip) -> Iterator[np.ndarray]:
         yield cv2.resize(picture.image, size, interpolation=cv2.INTER_CUBIC)
 
 
-def _truths(clip: _Clip) -> Iterator[Any]:
-    return clean_pictures(clip.degraded.clean, clip.degraded.scale, clip.degraded.frames)
-
-
 def _measure(clip: _Clip, name: str, pictures: Iterator[np.ndarray], tally: Tally) -> None:
     """Into ``tally`` under (condition, scale, name)."""
     key = (clip.degraded.condition, clip.degraded.scale, name)
     before: tuple[np.ndarray, np.ndarray] | None = None
-    for picture, truth, faces in zip(pictures, _truths(clip), clip.faces, strict=True):
+    for picture, truth, faces in zip(pictures, clip.degraded.truths(), clip.faces, strict=True):
         region = face_region(faces, truth.image.shape)
         if not region.any():
             before = None

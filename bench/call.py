@@ -27,6 +27,7 @@ from .call_processes import take_call
 from .call_quality import measured
 from .call_scene import CallScene
 from .command import add_data, add_device, add_steps, add_weights, answer, parser
+from .plots import call_split
 
 __all__ = ["main", "run"]
 
@@ -114,7 +115,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add_weights(words)
     add("--threads", type=int, help="of the CPU for the network; by default all")
     cv2.setNumThreads(1)
-    return answer(words, argv, run, COLUMNS)
+    return answer(words, argv, run, COLUMNS, plots=call_split)
 
 
 if __name__ == "__main__":

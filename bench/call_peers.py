@@ -44,14 +44,14 @@ class Setup:
     address: str
     codec: str
     scene: CallScene
-    enhance: bool
-    upload_kbps: int | None
-    fidelity: float | None
-    steps: int | str | None
-    device: str
-    weights: Path | None
-    threads: int | None
-    kept: Path | None
+    enhance: bool = True
+    upload_kbps: int | None = None
+    fidelity: float | None = None
+    steps: int | str | None = None
+    device: str = "auto"
+    weights: Path | None = None
+    threads: int | None = None
+    kept: Path | None = None
 
 
 def send(pipe: Connection, setup: Setup) -> None:

@@ -16,7 +16,7 @@ import numpy as np
 from streamsr.errors import StreamSRError
 from streamsr.face.alignment import native_side
 
-from .clips import DegradedClip, clean_pictures, degrade, read_clip
+from .clips import DegradedClip, degrade, read_clip
 from .entrants import Entrants
 from .face_truth import FaceTruth, face_box, face_region, face_tracks
 from .fidelity import consistency
@@ -29,7 +29,7 @@ from .user_networks import VideoFeatures
 if TYPE_CHECKING:
     from streamsr.run_report import RunReport
 
-__all__ = ["COLUMNS", "ClipComparison"]
+__all__ = ["COLUMNS", "ClipComparison", "measure_change"]
 
 PANEL_EVERY = 4  # frames: its networks take three times as long as all else
 COLUMNS = (
@@ -99,9 +99,8 @@ class ClipComparison:
         """Every method on every frame into ``tally`` under its name."""
         label = f"{degraded.clean.stem} {degraded.condition} x{degraded.scale}"
         results = {name: read_clip(path) for name, path in outputs.items()}
-        truths = clean_pictures(degraded.clean, degraded.scale, degraded.frames)
         before: Pictures = {}
-        for index, (truth, camera) in enumerate(zip(truths, read_clip(degraded.camera), strict=True)):
+        for index, (truth, camera) in enumerate(degraded.pairs()):
             pictures = self.entrants.enlarged(camera.image, degraded.scale, faces[index])
             pictures |= {name: _next(result, name, index, degraded) for name, result in results.items()}
             now = {"truth": truth.image, **pictures}
@@ -114,7 +113,7 @@ class ClipComparison:
             if box is not None:
                 self._measure_face(degraded, index, now, box, region, faces[index], tally)
                 if before:
-                    _measure_change(before, now, box, region, tally)
+                    measure_change(before, now, box, region, tally)
                 self.profiles.add(label, now, box)
                 if index == degraded.frames // 2:
                     self.sheet.add(label, {name: picture[box] for name, picture in now.items()})
@@ -181,7 +180,7 @@ def _next(result: Iterator[Any], name: str, index: int, degraded: DegradedClip) 
     return picture.image
 
 
-def _measure_change(
+def measure_change(
     before: Pictures, now: Pictures, box: tuple[slice, slice], region: np.ndarray, tally: Tally
 ) -> None:
     """From the frame before to this one: of every method, and of the truth itself."""

@@ -73,6 +73,14 @@ class DegradedClip:
     width: int
     height: int
 
+    def truths(self) -> Iterator[Picture]:
+        """The clean pictures, as large as an output. Raises ConfigError, SourceError."""
+        return clean_pictures(self.clean, self.scale, self.frames)
+
+    def pairs(self) -> Iterator[tuple[Picture, Picture]]:
+        """(clean, as the camera gave it), picture by picture. Raises ConfigError, SourceError."""
+        return zip(self.truths(), read_clip(self.camera), strict=True)
+
 
 def clip_path(data: Path, name: str) -> Path:
     """A clip by its name in ``data/clips``, or its path. Raises ConfigError."""

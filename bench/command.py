@@ -6,11 +6,14 @@ import argparse
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from streamsr.errors import ConfigError, StreamSRError
 
 from .row import circumstances, emit, print_table, write_lines
+
+if TYPE_CHECKING:
+    from .plots import Plot
 
 __all__ = [
     "Head",
@@ -22,6 +25,7 @@ __all__ = [
     "add_weights",
     "answer",
     "parser",
+    "px",
 ]
 
 Head = dict[str, Any]  # what all rows of a run share, "device" among it
@@ -30,11 +34,13 @@ T = TypeVar("T")
 
 
 def parser(bench: str, about: str | None) -> argparse.ArgumentParser:
-    """Of ``streamsr bench BENCH``, with --json. about: its first line is shown."""
+    """Of ``streamsr bench BENCH``, with --json, --jsonl and --html. about: its first line is shown."""
     words = argparse.ArgumentParser(
         prog=f"streamsr bench {bench}", description=(about or "").partition("\n")[0]
     )
     words.add_argument("--json", action="store_true", help="print only the line of JSON")
+    words.add_argument("--jsonl", type=Path, metavar="FILE", help="write the rows as JSON lines")
+    words.add_argument("--html", type=Path, metavar="FILE", help="write a report with plots")
     return words
 
 
@@ -71,8 +77,9 @@ def add_list(
     kind: Callable[[str], T],
     default: Sequence[T] | None,
     about: str,
+    each: str = "a number",
 ) -> None:
-    """An option of several values, comma-separated. Parsing raises ConfigError where one is no number."""
+    """An option of several values, comma-separated. Parsing raises ConfigError where one is not ``each``."""
 
     def values(text: str) -> list[T]:
         found = []
@@ -80,10 +87,19 @@ def add_list(
             try:
                 found.append(kind(part))
             except ValueError:
-                raise ConfigError(f"{option} must be a number, got {part!r}") from None
+                raise ConfigError(f"{option} must be {each}, got {part!r}") from None
         return found
 
     words.add_argument(option, type=values, default=default, help=about)
+
+
+def px(text: str) -> tuple[int, int]:
+    """A picture's size of ``add_list``: "640x360" is (640, 360). Raises ValueError."""
+    width, _, height = text.partition("x")
+    found = int(width), int(height)
+    if min(found) < 1:
+        raise ValueError(text)
+    return found
 
 
 def answer(
@@ -92,26 +108,39 @@ def answer(
     run: Callable[..., tuple[Head, Rows]],
     columns: Sequence[str] | Callable[[Head, Rows], Sequence[str]],
     more: Mapping[str, Sequence[str]] | None = None,
+    plots: Callable[[Head, Rows], list[Plot]] | None = None,
 ) -> int:
-    """Call ``run`` with the options of ``argv`` by their names, and print what it returns.
+    """Call ``run`` with the options of ``argv`` by their names, and print and write what it returns.
 
-    columns: of the table. more: keys of the head that hold rows too, and the columns of their tables.
+    columns: of the table. more: keys of the head that may hold rows too, and the columns of their tables;
+    "note" of the head is a line to read before the figures. plots: for --html.
     Returns the exit status: 0, or 2 after one line that says what is wrong.
     """
     argv = sys.argv[1:] if argv is None else list(argv)
     try:
         options = vars(words.parse_args(argv))
-        json_only = options.pop("json")
+        json_only, jsonl, html = (options.pop(name) for name in ("json", "jsonl", "html"))
+        for path in (jsonl, html):
+            if path is not None and not path.parent.is_dir():
+                raise ConfigError(f"cannot write {path}: no folder {path.parent}")
         head, rows = run(**options)
         head = circumstances(words.prog.rpartition(" ")[2], argv, head.pop("device")) | head
-        if options.get("jsonl") is not None:  # not every benchmark has it
-            write_lines(options["jsonl"], head, rows)
+        shown = columns(head, rows) if callable(columns) else columns
+        tables = {key: (names, head[key]) for key, names in (more or {}).items() if key in head}
+        if jsonl is not None:
+            write_lines(jsonl, head, rows, tuple(tables))
+        if html is not None:
+            from .report import write_report  # matplotlib loads here
+
+            drawn = plots(head, rows) if plots is not None else []
+            write_report(html, words.description or "", head, {"": (shown, rows), **tables}, drawn)
     except StreamSRError as error:
         print(f"{words.prog}: {error}", file=sys.stderr)
         return 2
     if not json_only:
-        for key, names in (more or {}).items():
-            print_table(head[key], names)
-    shown = columns(head, rows) if callable(columns) else columns
+        if "note" in head:
+            print(head["note"])
+        for names, members in tables.values():
+            print_table(members, names)
     emit(head, rows, shown, json_only)
     return 0

@@ -27,6 +27,7 @@ from .call_figures import WARM_UP_S
 from .call_processes import take_call
 from .call_scene import CallScene
 from .command import add_data, add_device, add_weights, answer, parser
+from .plots import endurance_memory
 
 __all__ = ["main", "memory_growth", "recovered_s", "run"]
 
@@ -96,14 +97,8 @@ def run(
                 address=address,
                 codec=codec,
                 scene=CallScene.of(data),
-                enhance=True,
-                upload_kbps=None,
-                fidelity=None,
-                steps=None,
                 device=device,
                 weights=weights,
-                threads=None,
-                kept=None,
             )
     finally:
         hog.end()
@@ -168,7 +163,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--codec", choices=("vp8", "h264"), default="h264")
     add_device(words)
     add_weights(words)
-    return answer(words, argv, run, COLUMNS)
+    return answer(words, argv, run, COLUMNS, plots=endurance_memory)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from typing import Any
 from streamsr.face.background import upscale
 from streamsr.frame import Frame
 
-from .clips import CLIPS, COLOURED, CONDITIONS, SCALES, chosen, clean_pictures, clip_path, degrade, read_clip
+from .clips import CLIPS, COLOURED, CONDITIONS, SCALES, chosen, clip_path, degrade
 from .command import add_data, add_list, add_weights, answer, parser
 from .face_truth import face_region, face_tracks
 from .fidelity import psnr_y
@@ -56,10 +56,8 @@ def run(
             faces = face_tracks(path, scale, frames, folder)
             for condition in conditions:
                 degraded = degrade(path, condition, scale, folder, frames)
-                truths = clean_pictures(degraded.clean, scale, degraded.frames)
                 tally, session = Tally(), enhancer.session(scale=scale, fidelity=1.0)
-                pairs = zip(truths, read_clip(degraded.camera), strict=True)
-                for index, (truth, camera) in enumerate(pairs):
+                for index, (truth, camera) in enumerate(degraded.pairs()):
                     region = face_region(faces[index], truth.image.shape)
                     frame = Frame(camera.image, index, Fraction(1, 25), 0, index, discontinuity=index == 0)
                     restored = session.restore(session.track(frame))

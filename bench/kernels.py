@@ -12,16 +12,14 @@ from __future__ import annotations
 
 import importlib
 import sys
-import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from streamsr.errors import ConfigError
 
 from .command import add_device, add_list, answer, parser
-from .row import print_table
+from .plots import kernel_bars
+from .timing import event_us, graph_us, percentiles, wall_ms
 
 if TYPE_CHECKING:
     import torch
@@ -32,12 +30,12 @@ __all__ = ["OPS", "main", "run"]
 
 OPS = ("colour", "consistency", "crop", "flow", "ogwm")
 RUNS = 30
-LAUNCHES = 20  # in a graph
 CPU_COLUMNS = ("op", "case", "n", "twin_p50_ms", "twin_p95_ms", "peer", "peer_p50_ms", "peer_p95_ms", "ratio")
 CUDA_COLUMNS = (
     "op", "case", "n", "p50_us", "p95_us", "empty_launches", "gb_per_s", "copy_share", "tflop_per_s",
     "matmul_share", "twin_p50_us", "times_faster",
 )  # fmt: skip
+NO_GPU = "no GPU: no kernel ran; their twins in torch beside what does the same on the CPU today"
 _COPY_BYTES, _MATMUL_SIDE = 1 << 30, 8192
 _EMPTY = 'extern "C" __global__ void empty() {}'
 
@@ -55,15 +53,16 @@ def run(
 
     where = choose_device(device)
     if where.type != "cuda":
-        return {"device": "cpu", "kernels_ran": False}, _cpu_rows(ops, runs)
+        return {"device": "cpu", "kernels_ran": False, "note": NO_GPU}, _cpu_rows(ops, runs)
     import torch
 
-    head = {"device": torch.cuda.get_device_name(where), "kernels_ran": True, **_ceilings(where, runs)}
+    ceilings = _ceilings(where, runs)
     rows = []
     for op in ops:
         bench = importlib.import_module(f"streamsr.kernels.{op}.bench")
-        rows += [{"op": op} | _cuda_row(case, head, runs) for case in bench.cases(where)]
-    return head, rows
+        rows += [{"op": op} | _cuda_row(case, ceilings, runs) for case in bench.cases(where)]
+    name = torch.cuda.get_device_name(where)
+    return {"device": name, "kernels_ran": True, "ceilings": [ceilings]}, rows
 
 
 def _cpu_rows(ops: Sequence[str], runs: int) -> list[dict[str, Any]]:
@@ -75,20 +74,9 @@ def _cpu_rows(ops: Sequence[str], runs: int) -> list[dict[str, Any]]:
             pair = make()
             row: dict[str, Any] = {"op": op, "case": pair.name, "n": runs, "peer": pair.peer_name}
             for name, does in (("twin", pair.twin), ("peer", pair.peer)):
-                row[f"{name}_p50_ms"], row[f"{name}_p95_ms"] = _wall_ms(does, runs)
+                row |= percentiles(wall_ms(does, runs), name)
             rows.append(row | {"ratio": row["twin_p50_ms"] / row["peer_p50_ms"]})
     return rows
-
-
-def _wall_ms(does: Callable[[], object], runs: int) -> tuple[float, float]:
-    """Median and 95th percentile, after one call that does not count."""
-    does()
-    taken = []
-    for _ in range(runs):
-        began = time.perf_counter()
-        does()
-        taken.append((time.perf_counter() - began) * 1e3)
-    return float(np.median(taken)), float(np.percentile(taken, 95))
 
 
 def _ceilings(device: torch.device, runs: int) -> dict[str, float]:
@@ -97,13 +85,13 @@ def _ceilings(device: torch.device, runs: int) -> dict[str, float]:
 
     source = torch.empty(_COPY_BYTES, dtype=torch.uint8, device=device)
     target = torch.empty_like(source)
-    copy_us = _graph_us(lambda: target.copy_(source), runs)[0]
+    copy_us = graph_us(lambda: target.copy_(source), runs)[0]
     a, b, c = (torch.randn(_MATMUL_SIDE, _MATMUL_SIDE, device=device) for _ in range(3))
-    matmul_us = _graph_us(lambda: torch.mm(a, b, out=c), runs)[0]
+    matmul_us = graph_us(lambda: torch.mm(a, b, out=c), runs)[0]
     return {
         "copy_gb_per_s": 2 * _COPY_BYTES / copy_us / 1e3,
         "matmul_tflop_per_s": 2 * _MATMUL_SIDE**3 / matmul_us / 1e6,
-        "empty_launch_us": _graph_us(_empty_launch(device), runs)[0],
+        "empty_launch_us": graph_us(_empty_launch(device), runs)[0],
     }
 
 
@@ -122,55 +110,23 @@ def _empty_launch(device: torch.device) -> Callable[[], object]:
     return launch
 
 
-def _cuda_row(case: Case, head: dict[str, Any], runs: int) -> dict[str, Any]:
-    p50, p95 = _graph_us(case.launch, runs)
-    twin = _event_us(case.twin, runs)
+def _cuda_row(case: Case, ceilings: dict[str, float], runs: int) -> dict[str, Any]:
+    p50, p95 = graph_us(case.launch, runs)
+    twin = event_us(case.twin, runs)
     gb_per_s, tflop_per_s = case.bytes / p50 / 1e3, case.flops / p50 / 1e6
     return {
         "case": case.name,
         "n": runs,
         "p50_us": p50,
         "p95_us": p95,
-        "empty_launches": p50 / head["empty_launch_us"],
+        "empty_launches": p50 / ceilings["empty_launch_us"],
         "gb_per_s": gb_per_s,
-        "copy_share": gb_per_s / head["copy_gb_per_s"],
+        "copy_share": gb_per_s / ceilings["copy_gb_per_s"],
         "tflop_per_s": tflop_per_s,
-        "matmul_share": tflop_per_s / head["matmul_tflop_per_s"],
+        "matmul_share": tflop_per_s / ceilings["matmul_tflop_per_s"],
         "twin_p50_us": twin,
         "times_faster": twin / p50,
     }
-
-
-def _graph_us(does: Callable[[], object], runs: int) -> tuple[float, float]:
-    """Median and 95th percentile of one of the LAUNCHES of a graph."""
-    import torch
-
-    does()  # loads the kernel
-    torch.cuda.synchronize()
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        for _ in range(LAUNCHES):
-            does()
-    graph.replay()
-    taken = [_between_events_us(graph.replay) / LAUNCHES for _ in range(runs)]
-    return float(np.median(taken)), float(np.percentile(taken, 95))
-
-
-def _event_us(does: Callable[[], object], runs: int) -> float:
-    """Median: a twin may wait for the GPU, so it cannot be captured."""
-    does()
-    return float(np.median([_between_events_us(does) for _ in range(runs)]))
-
-
-def _between_events_us(does: Callable[[], object]) -> float:
-    import torch
-
-    begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-    begin.record()
-    does()
-    end.record()
-    end.synchronize()
-    return begin.elapsed_time(end) * 1e3
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -181,13 +137,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     add_device(words)
 
     def columns(head: dict[str, Any], rows: list[dict[str, Any]]) -> Sequence[str]:
-        if head["kernels_ran"]:
-            print_table([head], ("copy_gb_per_s", "matmul_tflop_per_s", "empty_launch_us"))
-            return CUDA_COLUMNS
-        print("no GPU: no kernel ran; their twins in torch beside what does the same on the CPU today")
-        return CPU_COLUMNS
+        return CUDA_COLUMNS if head["kernels_ran"] else CPU_COLUMNS
 
-    return answer(words, argv, run, columns)
+    more = {"ceilings": ("copy_gb_per_s", "matmul_tflop_per_s", "empty_launch_us")}
+    return answer(words, argv, run, columns, more, kernel_bars)
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ from .command import add_data, add_device, add_list, add_steps, add_weights, ans
 from .entrants import Entrants
 from .panel import Panel
 from .peers import FacePeer, FramePeer, named_files
-from .plots import perception_distortion
+from .plots import Plot, frontiers, perception_distortion
 from .row import write_text
 from .tables import gains, markdown
 from .user_networks import VideoFeatures
@@ -118,7 +118,14 @@ def load_enhancer(weights: Path | None, device: str) -> Enhancer:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """See command.answer."""
-    return answer(_parser(), argv, lambda **options: run(argparse.Namespace(**options)), _columns)
+
+    def plots(head: dict[str, Any], rows: list[dict[str, Any]]) -> list[Plot]:
+        return frontiers(GROUPS[head["set"]], _overall(rows))
+
+    def compare(**options: Any) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+        return run(argparse.Namespace(**options))
+
+    return answer(_parser(), argv, compare, _columns, plots=plots)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -154,7 +161,6 @@ def _parser() -> argparse.ArgumentParser:
     add("--plot", type=Path, help="write PSNR-Y against feature distance (PNG, SVG or PDF)")
     add("--markdown", type=Path, help="write the tables as Markdown")
     add("--gains", type=Path, help="write the stills' gains over bicubic as one Markdown table")
-    add("--jsonl", type=Path, help="write the rows as JSON lines")
     add("--baselines-only", action="store_true", help="leave streamsr itself out")
     return words
 
@@ -179,7 +185,7 @@ def _check_names(peers: Sequence[str]) -> None:
 
 def _check_outputs(given: argparse.Namespace) -> None:
     """Before the work is done, not after it."""
-    for path in (given.sheet, given.profile, given.plot, given.markdown, given.gains, given.jsonl):
+    for path in (given.sheet, given.profile, given.plot, given.markdown, given.gains):
         if path is not None and not path.parent.is_dir():
             raise ConfigError(f"cannot write {path}: no folder {path.parent}")
 

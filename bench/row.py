@@ -20,7 +20,16 @@ from rich.table import Table
 from streamsr.errors import ConfigError
 from streamsr.version import __version__
 
-__all__ = ["circumstances", "emit", "peak_rss_mb", "print_table", "write_lines", "write_text"]
+__all__ = [
+    "cell",
+    "circumstances",
+    "emit",
+    "finite",
+    "peak_rss_mb",
+    "print_table",
+    "write_lines",
+    "write_text",
+]
 
 TABLE_WIDTH = 1000  # characters at most: a table is never cut to a terminal's width
 
@@ -33,6 +42,7 @@ def circumstances(bench: str, argv: Sequence[str], device: str) -> dict[str, Any
         "commit": commit(),
         "version": __version__,
         "device": device,
+        **({"gpu": gpu_name()} if device == "cuda" else {}),
         "cpu": cpu_name(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "python": platform.python_version(),
@@ -47,13 +57,10 @@ def emit(
     columns: Sequence[str],
     json_only: bool = False,
 ) -> None:
-    """Print ``columns`` of ``rows`` as a Markdown table, then everything as one line of JSON.
-
-    Figures that are not finite become null: JSON has no word for them.
-    """
+    """Print ``columns`` of ``rows`` as a Markdown table, then everything as one line of JSON."""
     if not json_only:
         print_table(rows, columns)
-    print(json.dumps({**_finite(head), "rows": [_finite(row) for row in rows]}), flush=True)
+    print(json.dumps({**finite(head), "rows": [finite(row) for row in rows]}), flush=True)
 
 
 def print_table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> None:
@@ -62,13 +69,21 @@ def print_table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> No
     for name in columns:
         table.add_column(name, justify="left" if isinstance(rows[0].get(name), str) else "right")
     for row in rows:
-        table.add_row(*(_cell(row.get(name)) for name in columns))
+        table.add_row(*(cell(row.get(name)) for name in columns))
     Console(width=TABLE_WIDTH, highlight=False).print(table)
 
 
-def write_lines(path: Path, head: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> None:
-    """JSON lines: each row on a line of its own, with all that the rows share. Raises ConfigError."""
-    write_text(path, "".join(json.dumps(_finite({**head, **row})) + "\n" for row in rows))
+def write_lines(
+    path: Path, head: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], more: Sequence[str] = ()
+) -> None:
+    """JSON lines: each row on a line of its own, with all that the rows share.
+
+    more: keys of the head that hold rows of further tables; such a row names its "table". Raises ConfigError.
+    """
+    shared = {key: value for key, value in head.items() if key not in more}
+    lines = [{**shared, "table": key, **row} for key in more for row in head[key]]
+    lines += [{**shared, **row} for row in rows]
+    write_text(path, "".join(json.dumps(finite(line)) + "\n" for line in lines))
 
 
 def write_text(path: Path, text: str) -> None:
@@ -98,6 +113,12 @@ def commit() -> str:
         return ""
 
 
+def gpu_name() -> str:
+    import torch
+
+    return torch.cuda.get_device_name()
+
+
 def cpu_name() -> str:
     """The processor's model name as the system gives it."""
     try:
@@ -115,7 +136,8 @@ def peak_rss_mb() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
 
 
-def _cell(value: Any) -> str:
+def cell(value: Any) -> str:
+    """A figure as tables show it."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return "-"
     if isinstance(value, float):
@@ -123,11 +145,12 @@ def _cell(value: Any) -> str:
     return str(value)
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
+    """``value`` with null for figures that are not finite: JSON has no word for them."""
     if isinstance(value, Mapping):
-        return {key: _finite(item) for key, item in value.items()}
+        return {key: finite(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_finite(item) for item in value]
+        return [finite(item) for item in value]
     if isinstance(value, float):
         return round(value, 5) if math.isfinite(value) else None
     return value

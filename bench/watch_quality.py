@@ -24,7 +24,7 @@ from streamsr.errors import StreamSRError
 from streamsr.face.alignment import native_side
 from streamsr.watch.status import WatchStatus
 
-from .clips import CLIPS, CONDITIONS, DegradedClip, chosen, clean_pictures, clip_path, degrade, read_clip
+from .clips import CLIPS, CONDITIONS, DegradedClip, chosen, clip_path, degrade, read_clip
 from .command import add_data, add_list, answer, parser
 from .entrants import Entrants
 from .face_truth import face_box, face_region, face_tracks
@@ -69,8 +69,7 @@ def _compared(degraded: DegradedClip, entrants: Entrants, folder: Path) -> list[
     outputs = {"enhance": _enhanced(slow, folder, entrants), "watch": _watched(slow, folder, degraded.frames)}
     faces = face_tracks(degraded.clean, SCALE, degraded.frames, folder)
     embedder, tally = embedder_if_installed(), Tally()
-    truths = clean_pictures(degraded.clean, SCALE, degraded.frames)
-    for index, (truth, camera) in enumerate(zip(truths, read_clip(degraded.camera), strict=True)):
+    for index, (truth, camera) in enumerate(degraded.pairs()):
         region = face_region(faces[index], truth.image.shape)
         if not region.any():
             continue

@@ -64,10 +64,11 @@ def check(
     device: torch.device,
     *,
     written: bool = False,
+    contiguous: bool = False,
 ) -> None:
     """Raise KernelError unless ``tensor`` is on ``device``, of one of ``dtypes`` and of this shape.
 
-    None in the shape: any size but 0. written: it must also not overlap itself.
+    None in the shape: any size but 0. written: it must also not overlap itself. contiguous: it must be.
     """
     fits = tensor.ndim == len(shape) and all(
         m > 0 if n is None else n == m for n, m in zip(shape, tensor.shape, strict=True)
@@ -81,6 +82,8 @@ def check(
         )
     if written and any(step == 0 and n > 1 for step, n in zip(tensor.stride(), tensor.shape, strict=True)):
         raise KernelError(f"{name} is written: it must not overlap itself, as an expanded tensor does")
+    if contiguous and not tensor.is_contiguous():
+        raise KernelError(f"{name} must be contiguous, got strides {tensor.stride()}")
 
 
 def launch(op: str, kernel: str, grid: Grid, arguments: np.ndarray, device: torch.device) -> None:

@@ -9,7 +9,8 @@
 #       <- io          where frames come from and go to            (av)
 #       <- face        tracking, alignment, mask, composite        (numpy, mediapipe)
 #       <- kernels <- model    the network, its guide and weights  (torch)
-#   face, model <- aligner, memory <- session <- enhancer    Frame -> faces -> model -> composite
+#   face, model <- pictures <- gpu                     a frame's px, by OpenCV or by the kernels
+#   face, model, pictures <- aligner, memory <- session <- enhancer    Frame -> faces -> model -> composite
 #   io, channel, stats <- pipeline    source -> enhancer -> sink
 #   pipeline <- rtc    tracks inside a WebRTC call          (av, aiortc)
 #       <- serve       WHIP, WHEP and the page                     (aiohttp)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 from .errors import FrameError
 from .face.alignment import native_side
 from .face.tracker import TrackedFace, Tracker
-from .frame import MAX_SIDE_PX, Frame, check_image
-from .model.crop import Crop
+from .frame import MAX_SIDE_PX, Frame
+from .pictures import Pictures
 from .report import Outcome
 
 __all__ = ["SMALLEST_FACE_PX", "AlignedFace", "Aligner", "Tracked"]
@@ -23,7 +24,7 @@ FORGET_FRAMES = 250  # a face gone for longer is not waited for
 
 @dataclass(frozen=True, slots=True)
 class AlignedFace:
-    """A tracked face and, unless ``outcome`` says why not, its crop.
+    """A tracked face and, unless ``outcome`` says why not, its crop, as the pictures cut it.
 
     epoch: another number whenever the identity begins anew; it travels with every frame, because a
     live stream may drop the one frame in which it changed. size: S. native_px: n.
@@ -33,15 +34,17 @@ class AlignedFace:
     epoch: int
     size: int
     native_px: float
-    crop: Crop | None
+    crop: Any
     outcome: Outcome | None
 
 
 @dataclass(frozen=True, slots=True)
 class Tracked:
-    """A frame and its faces, on their way to the model's thread. scene: counts cuts and new sizes."""
+    """A frame and its faces, on their way to the model's thread. picture: see ``Pictures``. scene: counts
+    cuts and new sizes."""
 
     frame: Frame
+    picture: Any
     faces: tuple[AlignedFace, ...]
     scene: int
     stage_ms: dict[str, float]
@@ -60,8 +63,10 @@ class _Known:
 class Aligner:
     """Tracks and cuts out the faces of one stream for outputs at ``scale``. sizes: S that there are."""
 
-    def __init__(self, tracker: Tracker, scale: int, sizes: tuple[int, ...] = (256, 512)) -> None:
-        self._tracker, self._scale, self._sizes = tracker, scale, sizes
+    def __init__(
+        self, tracker: Tracker, pictures: Pictures, scale: int, sizes: tuple[int, ...] = (256, 512)
+    ) -> None:
+        self._tracker, self._pictures, self._scale, self._sizes = tracker, pictures, scale, sizes
         self._scene = 0
         self._shape: tuple[int, ...] | None = None
         self._epoch = 0  # the last one given
@@ -69,7 +74,7 @@ class Aligner:
 
     def look(self, frame: Frame) -> Tracked:
         """Raises FrameError for a picture that is none, or too large at this scale."""
-        check_image(frame.image, "frame")
+        picture = self._pictures.take(frame.image)
         largest = self._scale * max(frame.width, frame.height)
         if largest > MAX_SIDE_PX:
             raise FrameError(
@@ -82,17 +87,21 @@ class Aligner:
             self._known.clear()
             self._tracker.reset()
         self._shape = frame.image.shape
-        faces = self._tracker.track(frame.image, frame.time_s)
+        faces = self._tracker.track(self._pictures.seen(picture), frame.time_s)
         found = time.perf_counter()
-        aligned = tuple(self._aligned(frame, face) for face in faces)
+        aligned = [self._aligned(frame, face) for face in faces]
+        wanted = [each for each in aligned if each.outcome is None]
+        crops = iter(self._pictures.cut(picture, [(each.face.matrix, each.size) for each in wanted]))
+        cut = tuple(each if each.outcome else replace(each, crop=next(crops)) for each in aligned)
         stage_ms = {"track": (found - began) * 1e3, "align": (time.perf_counter() - found) * 1e3}
-        return Tracked(frame, aligned, self._scene, stage_ms)
+        return Tracked(frame, picture, cut, self._scene, stage_ms)
 
     def close(self) -> None:
         """May be called twice."""
         self._tracker.close()
 
     def _aligned(self, frame: Frame, face: TrackedFace) -> AlignedFace:
+        """But for its crop."""
         known = self._recognised(face, frame.index)
         native = native_side(face.matrix)
         size = known.size = choose_size(native * self._scale, known.size, self._sizes)
@@ -102,10 +111,7 @@ class Aligner:
             outcome = Outcome.TOO_SMALL
         elif face.blend <= 0:
             outcome = Outcome.UNSURE
-        crop = None
-        if outcome is None:
-            crop = Crop.cut(frame.image, face.matrix, size)
-        return AlignedFace(face, known.epoch, size, native, crop, outcome)
+        return AlignedFace(face, known.epoch, size, native, None, outcome)
 
     def _recognised(self, face: TrackedFace, index: int) -> _Known:
         known = self._known.get(face.track_id)

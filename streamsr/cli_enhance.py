@@ -43,8 +43,10 @@ def run(
     steps: int | str | None,
     device: str,
     seed: int | None,
+    engine: str,
     codec: str,
     crf: int | None,
+    hwaccel: str,
     overwrite: bool,
     report_path: Path | None,
     rtsp_transport: str | None,
@@ -72,6 +74,7 @@ def run(
         source_url,
         sink_url=sink_url,
         rtsp_transport=rtsp_transport or "tcp",
+        hwaccel=hwaccel,
         tap=evidence.tap if evidence is not None else None,
     )
     if duration_s is not None and not source.live:
@@ -82,7 +85,7 @@ def run(
         with ends_at_once():
             from .enhancer import Enhancer  # torch loads here
 
-            enhancer = Enhancer(device=device)
+            enhancer = Enhancer(device=device, engine=engine)
     except StreamSRError as error:
         if report_path is not None:
             _save(_not_begun(source, sink_url, scale, error), report_path)

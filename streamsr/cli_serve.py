@@ -47,7 +47,7 @@ def run(config: ServeConfig) -> None:
         from .enhancer import Enhancer  # torch loads here
         from .rtc import tune
 
-        enhancer = Enhancer(device=config.device)
+        enhancer = Enhancer(device=config.device, engine=config.engine)
     tune()
     with enhancer, asyncio.Runner(loop_factory=media_loop(config)) as runner:
         runner.run(_serve(Server(config, enhancer)))

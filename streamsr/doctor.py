@@ -226,6 +226,19 @@ def _open_codec(name: str, mode: str) -> str:
     return name
 
 
+def _hardware() -> Iterator[Check]:
+    """Codecs of GPUs and other chips."""
+    try:
+        from .io.hardware import DEVICES, ENCODERS, decoding_fails, encoding_fails
+    except ImportError:  # av, of which another row tells
+        return
+    rows = [(f"{device} decode", decoding_fails(device)) for device in DEVICES]
+    rows += [(f"{name} encode", encoding_fails(name)) for name in (*ENCODERS, "h264_v4l2m2m")]
+    for name, reason in rows:
+        fix = "needs such a device and its driver; without it the CPU does it" if reason else ""
+        yield Check(name, not reason, reason or "a picture went through", fix)
+
+
 def _faces() -> Iterator[Check]:
     headless = (
         "pip uninstall -y opencv-contrib-python; pip install --force-reinstall --no-deps {0}-headless=={1}"
@@ -359,6 +372,7 @@ PROBES: tuple[Callable[[], Iterator[Check]], ...] = (
     _torch,
     _openvino,
     _media,
+    _hardware,
     _faces,
     _weights,
     _extras,

@@ -5,31 +5,53 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
+import torch
+
 from .clock import MONOTONIC, Clock
 from .errors import ConfigError
 from .face.tracker import MediaPipeTracker, Tracker
 from .machine import usable_cpus
 from .model.restorer import Restorer
+from .pictures import HostPictures, Pictures
 from .session import DEFAULT_FIDELITY, Session
 
-__all__ = ["Enhancer", "Session"]
+__all__ = ["Enhancer", "Session", "pictures_on"]
+
+
+def pictures_on(device: torch.device, scale: int) -> Pictures:
+    """For a session whose restorer is on ``device`` and in this process. scale: of the output."""
+    if device.type == "cpu":
+        return HostPictures(scale)
+    from .gpu.pictures import DevicePictures
+
+    return DevicePictures(scale, device)
 
 
 class Enhancer:
     """Weights on a device, shared by all sessions.
 
     weights: a safetensors file; the packaged ones by default. device: "auto" (cuda where there is
-    one, else cpu), "cpu" or "cuda". threads: of the CPU that the network may use; by default all.
-    Raises ModelError, DeviceError, ConfigError.
+    one, else cpu), "cpu" or "cuda". engine: what evaluates the network. "auto": "openvino" on a CPU; on a
+    GPU "eager", torch with CUDA graphs. There "inductor" and "tensorrt" are compiled in the background
+    while eager serves, and kept on disk; what keeps one from serving stands in ``warnings``. threads: of
+    the CPU that the network may use; by default all. Raises ModelError, DeviceError, ConfigError.
     """
 
     def __init__(
-        self, weights: str | Path | None = None, *, device: str = "auto", threads: int | None = None
+        self,
+        weights: str | Path | None = None,
+        *,
+        device: str = "auto",
+        engine: str = "auto",
+        threads: int | None = None,
     ) -> None:
         if threads is not None and threads < 1:
             raise ConfigError(f"threads must be at least 1, got {threads}")
         self._restorer = Restorer.load(
-            None if weights is None else Path(weights), device=device, threads=threads or usable_cpus()
+            None if weights is None else Path(weights),
+            device=device,
+            engine=engine,
+            threads=threads or usable_cpus(),
         )
         self._restorer.warm_up(DEFAULT_FIDELITY)
 
@@ -46,6 +68,15 @@ class Enhancer:
     @property
     def device(self) -> str:
         return self._restorer.device_type
+
+    @property
+    def engine(self) -> str:
+        """That serves now; two, while a compiled one takes over."""
+        return self._restorer.engine
+
+    @property
+    def warnings(self) -> list[str]:
+        return self._restorer.warnings
 
     @property
     def model_sha256(self) -> str:
@@ -76,4 +107,5 @@ class Enhancer:
             seed=seed or 0,
             tracker=MediaPipeTracker() if tracker is None else tracker,
             clock=clock,
+            pictures=pictures_on(self._restorer.device, scale),
         )

@@ -48,7 +48,8 @@ class Colour:
 class Frame:
     """One picture on its way through.
 
-    image: (H, W, 3) uint8, RGB, full range, C-contiguous.
+    image: (H, W, 3) uint8, RGB, full range, C-contiguous; in a session on a GPU it may lie there, see
+        ``gpu.pictures``.
     pts, duration: in units of time_base; kept unchanged from source to sink.
     captured_ns: monotonic time at which the frame entered this process (for a paced file: was due).
     index: 0, 1, 2... in the order of the source; gaps are frames dropped on the way.

@@ -1,12 +1,16 @@
-"""A fresh Python that runs one module of streamsr: how child processes are started."""
+"""A fresh Python that runs one module of streamsr: how child processes are started, and end."""
 
 from __future__ import annotations
 
+import ctypes
 import os
+import signal
 import sys
 from pathlib import Path
 
-__all__ = ["command", "environment"]
+__all__ = ["command", "dies_with_parent", "environment"]
+
+PR_SET_PDEATHSIG = 1
 
 
 def command(module: str, *arguments: str) -> list[str]:
@@ -19,3 +23,10 @@ def environment() -> dict[str, str]:
     package = str(Path(__file__).parents[1])
     path = os.pathsep.join([package, *filter(None, [os.environ.get("PYTHONPATH")])])
     return {**os.environ, "PYTHONPATH": path}
+
+
+def dies_with_parent() -> None:
+    """Ask the kernel for SIGKILL when the parent ends: also while a library holds the interpreter's lock."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), "prctl")

@@ -63,6 +63,12 @@ class Ladder:
         """What the frame took after the network: pasting and the certificate."""
         self._rest_ms += (1 - _SMOOTHING if self._rest_ms else 1.0) * (ms - self._rest_ms)
 
+    def doubt(self, faces_by_size: dict[int, int]) -> None:
+        """For want of time nothing was learned: believe a little less in what these take."""
+        for size in faces_by_size:
+            self._faded[size] = self._faded.get(size, 1.0) * _FORGET
+        self._rest_ms *= _FORGET
+
     def affords_guide(self, faces_by_size: dict[int, int], left_ms: float) -> bool:
         """Whether the guide may read all faces and one step is still within ``left_ms``."""
         guide_ms = sum(count * self._guide_ms.get(size, 0.0) for size, count in faces_by_size.items())
@@ -91,8 +97,7 @@ class Ladder:
             if self._steady >= _SETTLED:
                 self._patience = 1
         if self._rung is Rung.CACHE:  # where nothing new is learned
-            for size in faces_by_size:
-                self._faded[size] = self._faded.get(size, 1.0) * _FORGET
+            self.doubt(faces_by_size)
         return self._rung
 
     def _fall(self, rung: Rung) -> None:

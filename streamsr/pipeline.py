@@ -30,7 +30,7 @@ __all__ = ["Pipeline", "run"]
 FILE_CAPACITY = 4  # frames between two stages of a file
 LIVE_ENCODE_CAPACITY = 2  # enough to ride out one slow write; more would only add age
 BUDGET_INTERVALS = 2.5  # default age budget of a live frame, in frame intervals
-BUDGET_MS = (15.0, 150.0)  # its bounds: nominal rates of live streams may be nonsense
+BUDGET_MS = (15.0, 300.0)  # its bounds: nominal rates of live streams may be nonsense
 PROGRESS_S = 0.25  # between two calls of on_progress
 INTERRUPT_S = 0.1  # a blocked source is interrupted again after this time
 STOP_GRACE_S = 5.0  # a source that does not answer an interrupt is given up after this time
@@ -214,7 +214,11 @@ class Pipeline:
             live=live,
             status=self._status,
             error=self._error,
-            warnings=(*self._tally.warnings, *(stages.warnings if stages else ())),
+            warnings=(
+                *self._tally.warnings,
+                *(stages.warnings if stages else ()),
+                *self._enhancer.warnings,
+            ),
             scale=self._scale,
             fidelity=options.get("fidelity"),
             steps=options.get("steps"),
@@ -229,6 +233,7 @@ class Pipeline:
             elapsed_s=(now_ns - self._started_ns) / NS_PER_S if self._started_ns else 0.0,
             fps=self._tally.fps(live, self._started_ns, now_ns),
             device=str(self._enhancer.device),
+            engine=self._enhancer.engine,
             model_sha256=self._enhancer.model_sha256,
             versions=versions(),
             **self._tally.figures(),  # type: ignore[arg-type]

@@ -25,6 +25,7 @@ import numpy as np
 from pydantic import BaseModel, ValidationError
 
 from .clock import MONOTONIC
+from .enhancer import pictures_on
 from .errors import ConfigError, DecodeError, ModelError
 from .evidence.mark import draw_mark
 from .evidence.segment import picture_sha256
@@ -109,6 +110,7 @@ def _segment(sidecar: Path, restorer: Restorer, result: Rerun) -> Problem | None
         seed=asked.seed,
         tracker=_tracker(asked),
         clock=MONOTONIC,
+        pictures=pictures_on(restorer.device, asked.scale),
     )
     original = _original(sidecar.with_name(header.original.file), packets)
     enhanced = _pictures(sidecar.with_name(header.enhanced.file))
@@ -258,7 +260,7 @@ def _restored(frame: Frame) -> bool:
 
 
 def _side(crops: Sequence[Crop]) -> int:
-    return int(crops[0].x_in.shape[0])
+    return crops[0].size
 
 
 def _original(path: Path, packets: list[Packet]) -> Iterator[tuple[int | None, np.ndarray]]:

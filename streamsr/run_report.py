@@ -86,6 +86,7 @@ class RunReport(_Model):
     certificate_rms, certificate_max: output reduced again against the camera's pixels, in units of
         1/255: mean over frames of the rms, and the largest maximum; _before: before the projection.
     resolution_changes: of the source, mid-stream; the output keeps the size of output_px.
+    engine: that evaluated the network at last; two, while a compiled one takes over.
     budget_ms: age that the enhancer is told to keep a live frame below; None for files.
     """
 
@@ -134,6 +135,7 @@ class RunReport(_Model):
     resolution_changes: int = 0
 
     device: str | None = None
+    engine: str | None = None
     model_sha256: str | None = None
     versions: dict[str, str] = {}
 

@@ -5,32 +5,29 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
-from typing import Literal, Protocol
-
-import numpy as np
+from typing import Any, Literal, Protocol, TypeVar
 
 from .aligner import AlignedFace, Aligner, Tracked
 from .clock import NS_PER_MS, Clock
 from .errors import ConfigError
-from .face.background import Background
-from .face.composite import Paste, certificate, covers, paste
-from .face.mask import face_mask
-from .face.tracker import TrackedFace, Tracker
+from .face.tracker import Tracker
 from .fit import SCALES
 from .frame import Frame
 from .ladder import Ladder, Rung
 from .memory import FaceMemory
 from .model.consistency import gamma
-from .model.crop import Crop
 from .model.reading import GuideReading, Trace, step_count
-from .report import Certificate, FaceReport, FrameReport, Outcome
+from .pictures import Detail, HostPictures, Pictures
+from .report import FaceReport, FrameReport, Outcome
 from .session_options import DEFAULT_FIDELITY, check_fidelity, check_steps
 
-__all__ = ["DEFAULT_FIDELITY", "Detail", "FaceRestorer", "Refused", "Restored", "Session"]
+__all__ = ["DEFAULT_FIDELITY", "FaceRestorer", "Refused", "Restored", "Session"]
 
 ENLARGED_BELOW = 0.9  # of S: camera px of a crop's side
+
+Image = TypeVar("Image")
 
 
 class Refused(Exception):
@@ -40,7 +37,8 @@ class Refused(Exception):
 class FaceRestorer(Protocol):
     """``model.restorer.Restorer`` as a session sees it, in this process or in another one.
 
-    deadline_ns: on the session's clock, None: no hurry; a restorer that shares its device may raise Refused.
+    crops: as the session's pictures cut them. deadline_ns: on the session's clock, None: no hurry; a restorer
+    that shares its device may raise Refused.
     """
 
     @property
@@ -58,11 +56,11 @@ class FaceRestorer(Protocol):
 
     def prepare(self, fidelity: float) -> None: ...
 
-    def guide(self, crops: Sequence[Crop], deadline_ns: int | None = None) -> list[GuideReading]: ...
+    def guide(self, crops: Sequence[Any], deadline_ns: int | None = None) -> list[GuideReading]: ...
 
     def restore(
         self,
-        crops: Sequence[Crop],
+        crops: Sequence[Any],
         readings: Sequence[GuideReading],
         traces: Sequence[Trace | None] | None = None,
         *,
@@ -90,7 +88,9 @@ class Session:
         seed: int,
         tracker: Tracker,
         clock: Clock,
+        pictures: Pictures | None = None,
     ) -> None:
+        """pictures: at ``scale``, of the restorer's kind of crops; by default ``HostPictures``."""
         if scale not in SCALES:
             raise ConfigError(f"scale must be one of {SCALES}, got {scale}")
         check_fidelity(fidelity)
@@ -99,36 +99,42 @@ class Session:
         self.scale, self.fidelity, self.steps, self.seed = scale, fidelity, steps, seed
         self.enabled = True
         restorer.prepare(fidelity)
-        self._aligner = Aligner(tracker, scale, restorer.sizes)
-        self._background = Background(scale)
+        self._pictures: Pictures = HostPictures(scale) if pictures is None else pictures
+        self._aligner = Aligner(tracker, self._pictures, scale, restorer.sizes)
         self._scene = 0
         self._memories: dict[int, FaceMemory] = {}
         self._ladder = Ladder()
         self._index = 0
         self._closed = False
 
-    def process(self, image: np.ndarray) -> tuple[np.ndarray, FrameReport]:
+    def process(self, image: Image) -> tuple[Image, FrameReport]:
         """(H, W, 3) uint8 RGB -> (scale H, scale W, 3) and its report, at once and without a deadline.
 
+        image: a numpy array, on a GPU also what lies there: the output then does so, too.
         Frames are taken as consecutive pictures of one stream. Raises FrameError.
         """
         now_ns = self._clock.now_ns()
+        picture: Any = image
         frame = Frame(
-            image, self._index, Fraction(1, 25), now_ns, self._index, discontinuity=self._index == 0
+            picture, self._index, Fraction(1, 25), now_ns, self._index, discontinuity=self._index == 0
         )
         self._index += 1
         out, report = self.composite(self.restore(self.track(frame)))
-        return out.image, report
+        enhanced: Any = out.image
+        return enhanced, report
 
     def track(self, frame: Frame) -> Tracked:
         """Find the faces and cut them out. Raises FrameError for a picture that is none, or too large."""
         return self._aligner.look(frame)
 
     def restore(self, tracked: Tracked, deadline_ns: int | None = None) -> Restored:
-        """Run the model. deadline_ns: when the frame ought to be done, on the session's clock, if ever."""
+        """Run the model. deadline_ns: when the frame ought to be done, on the session's clock, if ever.
+
+        On a GPU and without a deadline this only queues the work, and ``composite`` waits for it.
+        """
         watch = _Stopwatch(dict(tracked.stage_ms))
         if not self.enabled:
-            return Restored(tracked.frame, (), (), watch.laps, False)
+            return Restored(tracked.frame, tracked.picture, (), (), watch.laps, False)
         jobs, reset = self._admit(tracked)
         wanted = [job for job in jobs if job.wanted]
         self._ask_guide(wanted, deadline_ns)
@@ -136,17 +142,13 @@ class Session:
         self._restore(wanted, deadline_ns)
         watch.lap("net")
         details = tuple(job.detail() for job in jobs if job.residual is not None)
-        return Restored(tracked.frame, details, tuple(job.report() for job in jobs), watch.laps, reset)
+        reports = tuple(job.report() for job in jobs)
+        return Restored(tracked.frame, tracked.picture, details, reports, watch.laps, reset)
 
     def composite(self, restored: Restored) -> tuple[Frame, FrameReport]:
         """The output frame: enlarged, with the restored detail pasted in, and what became of it."""
         watch = _Stopwatch(dict(restored.stage_ms))
-        camera = restored.frame.image
-        pastes = [detail.paste() for detail in restored.details]
-        out = self._background.enlarge(camera, covers(pastes, camera))
-        before = paste(out, camera, pastes, self.scale)
-        rms, most = certificate(out, camera, self.scale)
-        proof = Certificate(*(before if before is not None else (rms, most)), rms, most)
+        out, proof = self._pictures.composite(restored.picture, restored.details)
         watch.lap("composite")
         if restored.details:
             self._ladder.learn_rest(watch.laps["composite"])
@@ -197,9 +199,11 @@ class Session:
                 job.outcome = Outcome.BYPASSED
 
     def _restore(self, jobs: list[_Job], deadline_ns: int | None) -> None:
-        for job in jobs:
-            if not job.memory.known:  # the guide was refused, and without it nothing begins
-                job.reuse(allowed=False)
+        unread = [job for job in jobs if not job.memory.known]  # the guide was refused: nothing begins
+        for job in unread:
+            job.reuse(allowed=False)
+        if unread:  # else what made it too late to ask might be believed for ever
+            self._ladder.doubt(_counts(unread))
         jobs = [job for job in jobs if job.outcome is None]
         steps = [self._wanted_steps(job) for job in jobs]
         rung = Rung.STEPS
@@ -236,12 +240,20 @@ class Session:
             )
         except Refused:
             return False
+        traces = [self._steadied(job.memory, trace) for job, trace in zip(jobs, traces, strict=True)]
         self._ladder.learn(jobs[0].size, len(jobs) * nfe, self._worked_ms(began))
         for job, trace in zip(jobs, traces, strict=True):
             job.memory.keep(trace)
             job.residual, job.share = trace.residual, job.memory.fade(1.0)
             job.outcome, job.nfe = Outcome.RESTORED, nfe
         return True
+
+    def _steadied(self, memory: FaceMemory, trace: Trace) -> Trace:
+        """Against the last frame, unless the network has done so by a past of its own."""
+        before = memory.recent()
+        if before is None or trace.past is not None:
+            return trace
+        return replace(trace, residual=self._pictures.steady(before, trace))
 
     def _worked_ms(self, began: float) -> float:
         return (time.perf_counter() - began) * 1e3 - self._restorer.waited_ms
@@ -263,25 +275,11 @@ class Session:
 
 
 @dataclass(frozen=True, slots=True)
-class Detail:
-    """A face's restored residual and how it is to be pasted. weight: of the effect, in [0, 1]."""
-
-    face: TrackedFace
-    size: int
-    residual: np.ndarray
-    weight: float
-    gamma: float
-
-    def paste(self) -> Paste:
-        mask = face_mask(self.face.landmarks, self.face.matrix, self.size) * self.weight
-        return Paste(self.face.matrix, self.residual, mask, self.gamma)
-
-
-@dataclass(frozen=True, slots=True)
 class Restored:
-    """A frame and its restored faces, on their way to the compositing thread."""
+    """A frame and its restored faces, on their way to the compositing thread. picture: see ``Pictures``."""
 
     frame: Frame
+    picture: Any
     details: tuple[Detail, ...]
     faces: tuple[FaceReport, ...]
     stage_ms: dict[str, float]
@@ -295,7 +293,7 @@ class _Job:
         self.face, self.crop, self.size = aligned.face, aligned.crop, aligned.size
         self.native_px, self.outcome = aligned.native_px, aligned.outcome
         self.memory = memory
-        self.residual: np.ndarray | None = None
+        self.residual: Any = None
         self.nfe = 0
         self.share = 1.0  # of the residual that is shown: see FaceMemory.fade
 
@@ -304,7 +302,7 @@ class _Job:
         return self.crop is not None
 
     @property
-    def cut(self) -> Crop:
+    def cut(self) -> Any:
         assert self.crop is not None, "only wanted faces are cut"
         return self.crop
 

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from .errors import ConfigError
 
-__all__ = ["DEFAULT_FIDELITY", "MAX_STEPS", "check_fidelity", "check_steps"]
+__all__ = ["DEFAULT_FIDELITY", "MAX_STEPS", "EngineName", "check_fidelity", "check_steps"]
+
+EngineName = Literal["auto", "openvino", "eager", "inductor", "tensorrt"]
+"""What evaluates the network; see ``Enhancer``."""
 
 DEFAULT_FIDELITY = 0.4
 MAX_STEPS = 64

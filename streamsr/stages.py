@@ -7,6 +7,7 @@ returns what the work gave and how many milliseconds it took there, waiting for 
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from queue import SimpleQueue
 from typing import Any, Protocol
@@ -50,10 +51,19 @@ class Session(Protocol):
 
 
 class Enhancer(Protocol):
-    """What a stream needs of ``streamsr.Enhancer``; the two properties stand in its report."""
+    """What a stream needs of ``streamsr.Enhancer``; the properties stand in its report.
+
+    engine: None where it is not known. warnings: why one that was asked for does not serve.
+    """
 
     @property
     def device(self) -> Any: ...
+
+    @property
+    def engine(self) -> str | None: ...
+
+    @property
+    def warnings(self) -> Sequence[str]: ...
 
     @property
     def model_sha256(self) -> str | None: ...

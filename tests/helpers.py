@@ -247,6 +247,8 @@ class BypassEnhancer:
     """track_s, restore_s: how long a frame takes, by sleeping or, given a FakeClock, on that clock."""
 
     device = "cpu"
+    engine = "bypass"
+    warnings: tuple[str, ...] = ()
     model_sha256 = "0" * 64
 
     def __init__(

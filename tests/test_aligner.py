@@ -6,6 +6,7 @@ import pytest
 from streamsr.aligner import FORGET_FRAMES, SMALLEST_FACE_PX, Aligner, choose_size
 from streamsr.face.tracker import TrackedFace
 from streamsr.frame import Frame
+from streamsr.pictures import HostPictures
 from streamsr.report import Outcome
 
 
@@ -58,7 +59,7 @@ def _frame(index: int) -> Frame:
 
 def test_a_face_whose_box_trembles_about_the_smallest_size_does_not_flash() -> None:
     script = _Script()
-    aligner = Aligner(script, 2)
+    aligner = Aligner(script, HostPictures(2), 2)
     seen = []
     for index, width in enumerate([26, 24, 23, 24, 25, 23, 25, 26, 24]):
         script.next = [(0, width, index == 0)]
@@ -70,7 +71,7 @@ def test_a_face_whose_box_trembles_about_the_smallest_size_does_not_flash() -> N
 
 def test_an_identity_that_begins_anew_has_another_epoch_and_old_ones_are_forgotten() -> None:
     script = _Script()
-    aligner = Aligner(script, 2)
+    aligner = Aligner(script, HostPictures(2), 2)
     epochs = []
     for index, (track_id, fresh) in enumerate([(0, True), (0, False), (0, True), (0, False)]):
         script.next = [(track_id, 60, fresh)]

@@ -66,6 +66,6 @@ def test_on_a_gpu_kernels_are_measured_against_its_ceilings(capsys: pytest.Captu
     found = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert found["kernels_ran"]
     assert {row["op"] for row in found["rows"]} == set(OPS)
-    assert min(found[key] for key in ("copy_gb_per_s", "matmul_tflop_per_s", "empty_launch_us")) > 0
+    assert min(found["ceilings"][0].values()) > 0
     for row in found["rows"]:
         assert row["p50_us"] > 0 and row["times_faster"] > 1 and row["matmul_share"] < 1

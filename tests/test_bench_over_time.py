@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 from media import moving_portrait, write_video
+from memories import nothing
 
 from streamsr.bench import cache, drift
 from streamsr.errors import ConfigError
 from streamsr.model.network import GUIDE_OUTPUTS, PRESETS, Condition, Network
-from streamsr.model.recurrence import nothing
 from streamsr.model.weights import Description, load_weights, save_weights
 
 CPU = torch.device("cpu")

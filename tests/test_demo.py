@@ -28,6 +28,8 @@ class Plain:
     """An enhancer, and its own session, that resizes: what comes out is known to the last bit."""
 
     device = "cpu"
+    engine = None
+    warnings = ()
     model_sha256 = None
 
     def __init__(self, pause_s: float = 0.0, fail_at: int | None = None) -> None:

@@ -43,6 +43,7 @@ def test_the_core_works_here(rows: dict[str, doctor.Check]) -> None:
             "H264 decode",
             "HEVC decode",
         ),
+        *("cuda decode", "vaapi decode", "h264_nvenc encode", "hevc_nvenc encode", "h264_v4l2m2m encode"),
         *("VP8 encode", "FFV1 encode", "MJPEG decode", "opencv", "mediapipe", "mediapipe models"),
         *(
             "aiortc",

@@ -66,7 +66,7 @@ def test_a_face_is_restored_and_the_report_says_so(face_clip: Path, face_film: P
     assert document["stage_ms"].keys() == stages
     for figures in (document["age_ms"], *document["stage_ms"].values()):
         assert 0 < figures["p50"] <= figures["p95"] <= figures["p99"] < 60_000
-    assert document["device"] == "cpu"
+    assert (document["device"], document["engine"]) == ("cpu", "openvino")
     assert document["model_sha256"] == weights.sha256_of(weights.packaged_path())
     assert {"streamsr", "torch", "av", "mediapipe"} <= document["versions"].keys()
     assert (document["status"], document["error"], document["warnings"]) == ("done", None, [])

@@ -204,6 +204,8 @@ def test_a_full_disk(
         (["--fidelity", "2"], "'--fidelity'"),
         (["--crf", "99"], "'--crf'"),
         (["--device", "npu"], "'--device'"),
+        (["--device", "cpu", "--engine", "inductor"], "engine must be auto or openvino on cpu, got inductor"),
+        (["--hwaccel", "dxva2"], "'--hwaccel'"),
     ],
 )
 def test_options_that_cannot_be(

@@ -106,7 +106,7 @@ def test_segments_are_chained(recording) -> None:
 
 def test_live_drops_are_named_and_every_packet_has_a_line(recording, enhancer, tmp_path) -> None:
     fast = tmp_path / "fast.mp4"
-    write_video(fast, count=60, size=SIZE, rate=Fraction(200), options={"g": "20"})
+    write_video(fast, count=60, size=SIZE, rate=Fraction(1000), options={"g": "20"})
     report, figures = record(fast, tmp_path / "e", recording / "key.pem", enhancer, live=True)
     found = [json.loads(line) for line in lines(sidecar(tmp_path / "e"))]
     kinds = {kind: [line["index"] for line in found if line["kind"] == kind] for kind in ("frame", "dropped")}

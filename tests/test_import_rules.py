@@ -26,7 +26,8 @@ LAYERS = [
     {"channel", "fit", "stats"},
     {"face", "io", "kernels", "run_report"},
     {"features", "model", "stages"},
-    {"aligner", "memory"},
+    {"pictures"},
+    {"aligner", "gpu", "memory"},
     {"session"},
     {"enhancer"},
     {"pipeline"},
@@ -36,6 +37,8 @@ LAYERS = [
     {"bench", "doctor", "side_by_side"},
     {"console", "demo"},
     {"cli_enhance", "cli_serve", "cli_verify", "cli_watch", "doctor_serve"},
+    {"cli_options"},
+    {"cli_services"},
     {"cli"},
     {"__main__"},
 ]

@@ -370,7 +370,7 @@ def test_file_size_limit(tmp_path: Path) -> None:
         ("a", {}, r"must end in \.mp4"),
         ("a.webm", {}, r"must end in \.mp4"),
         ("a.mp4", {"codec": "ffv1"}, r"\.mp4 cannot hold ffv1: write an \.mkv"),
-        ("a.mp4", {"codec": "av1"}, "codec must be h264 or ffv1, got 'av1'"),
+        ("a.mp4", {"codec": "av1"}, "codec must be one of h264, ffv1, h264_nvenc, hevc_nvenc, got 'av1'"),
         ("a.mp4", {"crf": 52}, "crf must be 0 to 51"),
         ("a.mkv", {"codec": "ffv1", "crf": 3}, "crf must be 0 to 51 and is for h264"),
         ("ftp://host/a.mp4", {}, "got ftp://"),

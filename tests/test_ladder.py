@@ -37,6 +37,14 @@ def test_one_slow_run_does_not_end_restoring_for_ever() -> None:
     assert rungs[-1] is Rung.STEPS
 
 
+def test_what_follows_the_network_is_not_believed_for_ever_either() -> None:
+    ladder = _taught()
+    ladder.learn_rest(500.0)
+    rungs = [ladder.choose({512: 1}, 1, 100.0) for _ in range(80)]
+    assert rungs[0] is Rung.CACHE
+    assert rungs[-1] is Rung.STEPS
+
+
 def test_what_follows_the_network_is_reserved() -> None:
     ladder = _taught()
     ladder.learn_rest(10.0)

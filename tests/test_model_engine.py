@@ -10,15 +10,17 @@ from dataclasses import replace
 
 import pytest
 import torch
+from memories import nothing
 
 from streamsr.errors import DeviceError
 from streamsr.face.motion import MOTION_PX, Motion
 from streamsr.model.coding import STATISTICS
-from streamsr.model.engine import Engine, TorchEngine
+from streamsr.model.engine import Engine
 from streamsr.model.guide import template_mask
 from streamsr.model.network import GUIDE_OUTPUTS, Condition
 from streamsr.model.openvino_engine import OpenVinoEngine, _in_use
-from streamsr.model.recurrence import Past, nothing
+from streamsr.model.recurrence import Past, recall
+from streamsr.model.torch_engine import TorchEngine
 from streamsr.model.weights import load_weights
 
 CPU = torch.device("cpu")
@@ -85,16 +87,15 @@ def test_the_engines_remember_alike(size: int) -> None:
     valid = (torch.rand(2, MOTION_PX, MOTION_PX, generator=g) > 0.2).float()
     motions = [Motion(f.permute(1, 2, 0).numpy(), v.numpy()) for f, v in zip(flow, valid, strict=True)]
     pasts = list(zip((Past(*part) for part in parts), motions, strict=True))
-    memories = [engine.recall(pasts, y) for engine in (mine, theirs)]
+    memories = mine.recall(pasts, y), recall(Past(*pictures, features), y, flow, valid[:, None])
     for one, other in zip(*memories, strict=True):
         assert other.abs().max() > 0.01
         assert one.shape == other.shape
         error = (one - other).abs()
         assert error.mean() < 0.02 * other.std()  # positions are rounded to 1/32 px
         assert error.quantile(0.99) < 0.1 * other.std()
-    first = [engine.recall([None, pasts[1]], y) for engine in (mine, theirs)]
-    for one, other, both in zip(*first, memories[0], strict=True):
-        assert not one[0].any() and not other[0].any()
+    for one, both in zip(mine.recall([None, pasts[1]], y), memories[0], strict=True):
+        assert not one[0].any()
         assert torch.equal(one[1], both[1])  # a batch recalls what its faces recall alone
     for memory in (memories[1], nothing(2, size, 64, 64, CPU)):
         results = [engine.evaluate(x_t, x_in, y, condition, memory, 1.0) for engine in (mine, theirs)]
@@ -133,6 +134,7 @@ def test_what_an_engine_gave_stays_when_it_is_asked_again(in_f32: Engine) -> Non
 
 def test_engines_of_the_same_weights_share_what_is_compiled(in_f32: Engine) -> None:
     weights, faces = load_weights(), _faces(256)
+    in_f32.evaluate(*faces, None, 1.0)
     began = time.monotonic()
     other = OpenVinoEngine(weights, threads=2, precision="f32")
     other.prepare(1.0)

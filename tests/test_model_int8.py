@@ -15,12 +15,13 @@ from safetensors.torch import load_file, save_file
 from streamsr.errors import DeviceError, ModelError
 from streamsr.model import openvino_engine
 from streamsr.model.crop import Crop
-from streamsr.model.engine import Precision, TorchEngine
+from streamsr.model.engine import Precision
 from streamsr.model.guide import Guide
 from streamsr.model.int8 import Ranges, rounded
 from streamsr.model.network import PRESETS, Network
 from streamsr.model.openvino_engine import OpenVinoEngine, cpu_precision, load_openvino
 from streamsr.model.restorer import Restorer
+from streamsr.model.torch_engine import TorchEngine
 from streamsr.model.weights import Description, load_weights, save_weights
 from streamsr.train.calibrate import measure_ranges
 from streamsr.train.losses import psnr

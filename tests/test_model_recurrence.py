@@ -3,9 +3,10 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
+from memories import nothing
 
 from streamsr.model.network import GUIDE_OUTPUTS, PRESETS, Condition, Network
-from streamsr.model.recurrence import Past, nothing, recall, warp
+from streamsr.model.recurrence import Past, recall, warp
 
 
 def _flow(x: float, y: float, side: int = 32) -> torch.Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from fractions import Fraction
@@ -14,6 +15,7 @@ import pytest
 import torch
 from helpers import FakeClock
 from media import moving_portrait
+from memories import loud_weights
 
 from streamsr.bench.drift import measure
 from streamsr.clock import NS_PER_MS
@@ -23,6 +25,7 @@ from streamsr.frame import Frame
 from streamsr.memory import FADE_FRAMES, RECENT_FRAMES
 from streamsr.model.weights import load_weights, save_weights
 from streamsr.report import Outcome
+from streamsr.session import Refused
 
 SIZE = (200, 150)  # at scale 2 its face is restored at S = 256
 ROUNDING = 0.5  # rms of the difference of two rounded pictures, and a little
@@ -31,17 +34,7 @@ PLENTY, LITTLE, LATE = 1e6, 1e-3, -1.0  # ms left: the network, the cache, nothi
 
 @pytest.fixture(scope="module")
 def enhancer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Enhancer]:
-    """The packaged weights with a memory at random, loud enough to be seen in every frame."""
-    weights = load_weights()
-    g = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for name, parameter in weights.network.named_parameters():
-            if "memory" in name or name.endswith("gain.weight"):
-                parameter.copy_(0.01 * torch.randn(parameter.shape, generator=g))
-            if name.endswith("gain.bias"):
-                parameter.fill_(1.0)
-    path = tmp_path_factory.mktemp("weights") / "recurrent.safetensors"
-    save_weights(path, weights.network, weights.guide, replace(weights.description, recurrent=True))
+    path = loud_weights(tmp_path_factory.mktemp("weights") / "recurrent.safetensors")
     with Enhancer(path, device="cpu") as enhancer:
         yield enhancer
 
@@ -131,7 +124,7 @@ def test_nothing_older_than_the_recent_frames_is_built_upon(
 ) -> None:
     """After frames without the network the first one is that of a face never seen before."""
     pasts: list[bool] = []
-    engine = enhancer._restorer._engine
+    engine = enhancer._restorer._backend.engine
     recall = engine.recall
 
     def spied(found, y):  # type: ignore[no-untyped-def]
@@ -216,6 +209,35 @@ def test_features_of_features_do_not_grow(tmp_path: Path) -> None:
             assert trace.past.features.square().mean() == pytest.approx(1, rel=1e-3)
             sizes.append(_rms(trace.residual))
     assert max(sizes[6:]) < 1.3 * max(sizes[1:6])
+
+
+def test_what_an_overload_taught_does_not_keep_a_new_face_from_being_read(
+    enhancer: Enhancer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stream = _Stream(enhancer)
+    restorer = stream.session._restorer
+    ask, composite = restorer.guide, stream.session._pictures.composite
+    slow_ms = 120.0
+
+    def guide(crops, deadline_ns=None):  # type: ignore[no-untyped-def]
+        if deadline_ns is not None and deadline_ns < stream.clock.now_ns():
+            raise Refused
+        return ask(crops, deadline_ns)
+
+    def composited(*arguments):  # type: ignore[no-untyped-def]
+        time.sleep(slow_ms / 1e3)
+        return composite(*arguments)
+
+    monkeypatch.setattr(restorer, "guide", guide)
+    monkeypatch.setattr(stream.session._pictures, "composite", composited)
+    for index in range(4):  # with time enough, and a machine that is slow
+        stream.show(_talking(index))
+    assert stream.outcomes[-1] is Outcome.RESTORED
+    slow_ms = 0.0
+    stream.outcomes.clear()
+    for index in range(60):  # a new face, 80 ms for each frame, and the machine is itself again
+        stream.show(_talking(index), 80.0, cut=index == 0)
+    assert stream.outcomes[0] is Outcome.SKIPPED and stream.outcomes[-1] is Outcome.RESTORED
 
 
 @pytest.mark.parametrize("moves", [False, True])

@@ -19,6 +19,7 @@ PROMISED = {
     "certificate_max",
     "certificate_rms",
     "device",
+    "engine",
     "faces",
     "fps",
     "frames_dropped",
@@ -54,6 +55,13 @@ async def test_the_json_has_the_promised_keys_and_units() -> None:
     assert document["source"] == "memory:in" and document["sink"] == "memory:out"
     assert {"streamsr", "python", "numpy", "av"} <= set(document["versions"])
     assert RunReport.model_validate(document).frames_out == 4
+
+
+async def test_why_another_engine_serves_is_a_warning() -> None:
+    enhancer = BypassEnhancer()
+    enhancer.engine, enhancer.warnings = "eager", ("engine tensorrt gave way to eager: no room",)
+    report = await run_report(enhancer)
+    assert (report.engine, report.warnings) == ("eager", enhancer.warnings)
 
 
 async def test_what_the_restored_share_counts() -> None:

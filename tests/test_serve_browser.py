@@ -24,6 +24,7 @@ pytestmark = pytest.mark.alone  # it measures how soon pictures come
 DESKTOP = {"width": 1280, "height": 900}
 PHONE = {"viewport": {"width": 390, "height": 844}, "is_mobile": True, "has_touch": True}
 TOKEN = "publish-0123456789abcdef"
+SETTLE_S = 5  # another level of fidelity takes some seconds to prepare; then the figures begin
 
 # another page's own code: one camera out over WHIP, back in over WHEP; resolves with the size it sees
 PLAIN = """async name => {
@@ -111,6 +112,7 @@ async def test_the_page_from_start_to_stop(served: str, fake_camera: Path) -> No
         await page.get_by_role("button", name="Enhance").click()
         await page.get_by_role("radio", name="Auto").check(force=True)
         await _controls(served, "page", enabled=True, steps="auto")
+        await asyncio.sleep(SETTLE_S)
 
         (SHOTS / "figures.json").write_text(
             json.dumps({"first_frame_ms": round(first_ms), **await _paced(served, page)}, indent=2)
@@ -241,8 +243,11 @@ async def test_the_page_asks_for_a_token(call_address: None, fake_camera: Path) 
 
 
 async def test_ten_pages_that_go_away_leave_nothing(call_address: None, fake_camera: Path) -> None:
-    enhancer = BypassEnhancer()
-    async with serving(enhancer) as site, chromium(fake_camera, viewport=DESKTOP) as context:
+    enhancer, idle_s = BypassEnhancer(), 5.0
+    async with (
+        serving(enhancer, limits={"header_s": idle_s}) as site,
+        chromium(fake_camera, viewport=DESKTOP) as context,
+    ):
 
         async def visit() -> None:
             async with opened(context, f"{site.server.url}?stream=ten") as page:
@@ -253,13 +258,15 @@ async def test_ten_pages_that_go_away_leave_nothing(call_address: None, fake_cam
 
         for _ in range(3):  # pools of threads and of the allocator fill up
             await visit()
+        await asyncio.sleep(idle_s + 1)  # the browser's idle connections end
         before = held()
         for _ in range(10):
             await visit()
+        await asyncio.sleep(idle_s + 1)
         held().check_against(before, memory_mb=60)  # a leaked session holds more than 6
 
 
-async def _paced(url: str, page: Page, seconds: float = 6.0) -> dict[str, object]:
+async def _paced(url: str, page: Page, seconds: float = 15.0) -> dict[str, object]:
     """What the browser shows and the server says of ``seconds`` from now."""
     shown = "document.getElementById('after').getVideoPlaybackQuality().totalVideoFrames"
     began, frames = await _figures(url, "page"), await page.evaluate(shown)

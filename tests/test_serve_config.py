@@ -116,6 +116,7 @@ def test_toml_and_flags(tmp_path: Path) -> None:
         (["--tls-cert", "none.pem", "--tls-key", "none.pem"], "cannot use none.pem and none.pem"),
         (["--config", "none.toml"], "cannot read none.toml"),
         (["--steps", "0"], "'0' is neither 'auto' nor in"),
+        (["--device", "cpu", "--engine", "tensorrt"], "engine must be auto or openvino on cpu, got tensorrt"),
     ],
 )
 def test_the_command_refuses(

@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 import pytest
 import skimage.data
+import torch
 from helpers import write_squeezenet
 
 from streamsr.errors import ConfigError
@@ -124,8 +125,9 @@ def test_a_run_trains_and_resumes(
     assert {row["size"] for row in first if "size" in row} == {256, 512}
     loaded = load_weights(out / "streamsr-tiny.safetensors")
     assert loaded.description.stage == stage
-    assert loaded.description.recurrent == (stage in "ce")
-    train(stage, minutes=0.12, **common)  # type: ignore[arg-type]
+    assert loaded.description.recurrent == (stage == "c")
+    taken = torch.load(out / "checkpoint.pt", weights_only=True)["elapsed_s"] / 60
+    train(stage, minutes=taken + 0.05, **common)  # type: ignore[arg-type]
     assert f"resuming stage {stage} at step {steps[-1]}" in capsys.readouterr().out
     rows = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
     assert max(row["step"] for row in rows) > steps[-1]

@@ -69,6 +69,16 @@ def test_what_it_is_held_to_has_been_moved_along(batch: Batch, network: Network)
     assert gap(before.x) < 0.7 * gap(then)
 
 
+def test_a_network_without_memory_is_told_none_and_still_compared(batch: Batch, network: Network) -> None:
+    told: list[object] = []
+    watching = network.register_forward_pre_hook(lambda _, given: told.append(given[4]))
+    lesson = Lesson(Guide(), batch, CPU, cropped=False)
+    visit = lesson.visit(network, 1.0, _generator_of(ALONE, 1.0), recurrent=False)
+    watching.remove()
+    assert told == [None, None]  # the frame before, and this one
+    assert visit.before is not None and visit.loss(steady=1.0) > visit.loss()
+
+
 def test_a_window_is_part_of_the_face(batch: Batch, network: Network) -> None:
     lesson = Lesson(Guide(), batch, CPU, cropped=True)
     visit = lesson.visit(network, 1.0, torch.Generator().manual_seed(1))

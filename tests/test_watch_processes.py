@@ -287,10 +287,11 @@ def test_a_device_or_a_port_that_is_not_there_is_one_line_and_status_2(
 ) -> None:
     path = tmp_path / "cameras.toml"
     table = camera("gate", portrait, sink="out.mp4")
-    path.write_text(f'[watch]\nlisten = ""\ndevice = "cuda"\n{table}')
-    done = _watch(path)
-    assert done.returncode == 2 and "error: " in done.stderr.splitlines()[-1]
-    assert "cuda" in done.stderr.splitlines()[-1].lower()
+    for device, engine, said in (("cuda", "auto", "cuda"), ("cpu", "inductor", "openvino on cpu")):
+        path.write_text(f'[watch]\nlisten = ""\ndevice = "{device}"\nengine = "{engine}"\n{table}')
+        done = _watch(path)
+        assert done.returncode == 2 and "error: " in done.stderr.splitlines()[-1]
+        assert said in done.stderr.splitlines()[-1].lower()
     path.write_text(f'[watch]\nlisten = "127.0.0.1:{free_port()}"\n{table}')
     with WatchProcess(tmp_path / "other.toml", table.replace("out", "other")) as other:
         port = other.event("listening")["url"].rstrip("/").rpartition(":")[2]

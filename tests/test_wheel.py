@@ -27,6 +27,7 @@ DATA = (
     "streamsr/web/page/*",
     "kernels/*.cuh",
     "kernels/**/*.cu",
+    "bench/*.css",
     "bench/*.csv",
     "streamsr/py.typed",
 )

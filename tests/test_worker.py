@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 import threading
 import time
 import weakref
@@ -9,6 +10,7 @@ import weakref
 import pytest
 from helpers import nothing_left, owned_threads
 
+from streamsr.machine import give_way
 from streamsr.worker import Worker, join
 
 
@@ -133,3 +135,24 @@ async def test_an_idle_thread_keeps_no_picture_alive() -> None:
         await asyncio.sleep(0.01)
     assert alive() is None
     await worker.close()
+
+
+def test_a_thread_gives_way_and_so_do_those_that_it_starts() -> None:
+    def niceness() -> int:
+        return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+
+    found: list[int] = []
+
+    def aside() -> None:
+        give_way()
+        give_way()
+        found.append(niceness())
+        child = threading.Thread(target=lambda: found.append(niceness()))
+        child.start()
+        child.join()
+
+    before = niceness()
+    thread = threading.Thread(target=aside)
+    thread.start()
+    thread.join()
+    assert found == [max(10, before)] * 2 and niceness() == before

@@ -12,13 +12,13 @@ import torch
 from torch import Tensor
 
 from ...errors import KernelError
+from ...fit import SCALES
 from ..launch import VIEW, blocks, check, count, launch, view
 from .faces import WORDS, Placed, block_px, table
 from .reference import Pasted, Patches, certificate
 
 __all__ = ["Pasted", "Patches", "Placed", "certificate", "paste", "table"]
 
-SCALES = (1, 2, 4, 8)
 SETS = 2  # of patches: as many sizes as the weights have
 _PASTE = np.dtype(
     [
@@ -58,17 +58,14 @@ def paste(
     height, width = camera.shape[1:3]
     shape = (batch, scale * height, scale * width, 3)
     check("base", base, shape, (torch.uint8,), device)
-    check("faces", faces, (count(faces), WORDS), (torch.int32,), device)
-    check("first", first, (batch + 1,), (torch.int32,), device)
+    check("faces", faces, (count(faces), WORDS), (torch.int32,), device, contiguous=True)
+    check("first", first, (batch + 1,), (torch.int32,), device, contiguous=True)
     _check_patches(patches, device)
     if out is None:
         sums = torch.empty((batch, 4), dtype=torch.int64, device=device)
         out = Pasted(torch.empty(shape, dtype=torch.uint8, device=device), sums)
     check("out.out", out.out, shape, (torch.uint8,), device, written=True)
-    check("out.sums", out.sums, (batch, 4), (torch.int64,), device, written=True)
-    for name, each in (("faces", faces), ("first", first), ("out.sums", out.sums)):
-        if not each.is_contiguous():
-            raise KernelError(f"{name} must be contiguous, got strides {each.stride()}")
+    check("out.sums", out.sums, (batch, 4), (torch.int64,), device, written=True, contiguous=True)
     if batch and out.out.data_ptr() == base.data_ptr() and out.out.stride() != base.stride():
         raise KernelError("out.out must be base itself or lie elsewhere")
     in_words = [base, out.out, camera] if scale == 1 else [base, out.out]

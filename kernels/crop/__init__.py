@@ -47,9 +47,7 @@ def cut(
     Raises KernelError for tensors that do not fit, DeviceError without CUDA or CuPy.
     """
     device = faces.device
-    check("faces", faces, (count(faces), WORDS), (torch.int64,), device)
-    if not faces.is_contiguous():
-        raise KernelError(f"faces must be contiguous, got strides {faces.stride()}")
+    check("faces", faces, (count(faces), WORDS), (torch.int64,), device, contiguous=True)
     if not 0 < len(batches) <= BATCHES:
         raise KernelError(f"there must be 1 to {BATCHES} batches, got {len(batches)}")
     if any(size < 4 for _, size in batches):

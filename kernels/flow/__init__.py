@@ -46,9 +46,7 @@ def find(
     check("now", now, (batch, 3, None, None), _DTYPES, device)
     check("before", before, (batch if slots is None else None, 3, None, None), (now.dtype,), device)
     if slots is not None:
-        check("slots", slots, (batch,), (torch.int32,), device)
-        if not slots.is_contiguous():
-            raise KernelError(f"slots must be contiguous, got stride {slots.stride(0)}")
+        check("slots", slots, (batch,), (torch.int32,), device, contiguous=True)
     if grid < 1:
         raise KernelError(f"grid must be at least 1 px, got {grid}")
     if out is None:

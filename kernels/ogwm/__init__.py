@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...errors import KernelError
 from ..launch import VIEW, blocks, check, count, launch, suffix, view
 from .reference import MISFIT, RESCALING, Recalled
 
@@ -98,9 +97,7 @@ def recall(
 def _check_field(name: str, x: Tensor, batch: int, slots: Tensor | None, device: torch.device) -> None:
     check(name, x, (batch if slots is None else None, None, None, None), _DTYPES, device)
     if slots is not None:
-        check("slots", slots, (batch,), (torch.int32,), device)
-        if not slots.is_contiguous():
-            raise KernelError(f"slots must be contiguous, got stride {slots.stride(0)}")
+        check("slots", slots, (batch,), (torch.int32,), device, contiguous=True)
 
 
 def _like(x: Tensor, batch: int) -> Tensor:

@@ -6,6 +6,7 @@ import json
 import re
 import time
 import uuid
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -200,6 +201,14 @@ class EvidenceEnhancer:
     @property
     def device(self) -> Any:
         return self._inner.device
+
+    @property
+    def engine(self) -> str | None:
+        return self._inner.engine
+
+    @property
+    def warnings(self) -> Sequence[str]:
+        return self._inner.warnings
 
     @property
     def model_sha256(self) -> str | None:

@@ -9,11 +9,11 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-__all__ = ["Background", "Cover", "upscale"]
+__all__ = ["AROUND_PX", "NOISE", "STRENGTH", "Background", "Cover", "upscale"]
 
 STRENGTH = 1.2  # of the back-projection; both measured by ``bench background``
 NOISE = 2.0  # of 255: an error of this rms around a px is half believed
-_AROUND_PX = 5
+AROUND_PX = 5
 _REACH_PX = 2  # how far a px reaches through an enlargement and a reduction
 
 
@@ -61,7 +61,7 @@ class Background:
         cv2.sepFilter2D(luma, cv2.CV_32F, again, again, dst=error, borderType=cv2.BORDER_REPLICATE)
         cv2.subtract(luma, error, dst=error, dtype=cv2.CV_32F)
         cv2.multiply(error, error, dst=other)
-        cv2.boxFilter(other, cv2.CV_32F, (_AROUND_PX, _AROUND_PX), dst=energy)
+        cv2.boxFilter(other, cv2.CV_32F, (AROUND_PX, AROUND_PX), dst=energy)
         np.divide(energy, np.add(energy, np.float32(self._noise**2), out=other), out=energy)
         cv2.multiply(error, energy, dst=error, scale=self._strength)
         for weight, (x0, y0, x1, y1) in faces:

@@ -10,7 +10,7 @@ import numpy as np
 from .alignment import rescale_template
 from .landmarks import FACE_OVAL
 
-__all__ = ["face_mask"]
+__all__ = ["drawn_mask", "face_mask"]
 
 _REDUCTION = 4  # the mask is smooth: it is drawn at a quarter of the size
 _FOREHEAD = 0.7  # the mesh ends below the hair: what lies above the brows is stretched by this share
@@ -26,6 +26,13 @@ def face_mask(landmarks: np.ndarray, matrix: np.ndarray, size: int) -> np.ndarra
     Returns (size, size) float32 in [0, 1]: 1 over the face, a soft edge, exactly 0 along the crop's
     border so that nothing pasted through it shows a seam.
     """
+    drawn = drawn_mask(landmarks, matrix, size)
+    mask = cv2.resize(drawn, (size, size), interpolation=cv2.INTER_LINEAR)
+    return np.minimum(mask, 1.0, out=mask)
+
+
+def drawn_mask(landmarks: np.ndarray, matrix: np.ndarray, size: int) -> np.ndarray:
+    """``face_mask`` before it is enlarged to ``size``, bilinearly, and kept to at most 1."""
     small = max(size // _REDUCTION, 8)
     to_crop = rescale_template(matrix, small)
     points = np.asarray(landmarks, np.float64)[:, :2] @ to_crop[:, :2].T + to_crop[:, 2]
@@ -41,9 +48,7 @@ def face_mask(landmarks: np.ndarray, matrix: np.ndarray, size: int) -> np.ndarra
     # 16ths of a px; far beyond the crop the drawing's own integers would overflow
     corners = np.clip(np.round(hull * 16), -(2**20), 2**20).astype(np.int32)
     cv2.fillConvexPoly(drawn, corners, [1.0], lineType=cv2.LINE_8, shift=4)
-    drawn = cv2.GaussianBlur(drawn, (0, 0), _FEATHER * small) * _ramp(small)
-    mask = cv2.resize(drawn, (size, size), interpolation=cv2.INTER_LINEAR)
-    return np.minimum(mask, 1.0, out=mask)
+    return cv2.GaussianBlur(drawn, (0, 0), _FEATHER * small) * _ramp(small)
 
 
 @lru_cache(maxsize=8)

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import cv2
 import numpy as np
 
-__all__ = ["MOTION_PX", "Motion", "MotionFinder"]
+__all__ = ["MOTION_PX", "Motion", "MotionFinder", "motion_picture"]
 
 MOTION_PX = 128  # side of the grid on which motion is found: finer grids follow noise
 _AGREES_PX = 1.0  # of that grid: how far there and back may end from where it began
@@ -41,6 +41,11 @@ class MotionFinder:
         squares = returned * returned
         valid = squares[..., 0] + squares[..., 1] < _AGREES_PX**2
         return Motion(flow, valid.astype(np.float32))
+
+
+def motion_picture(x_in: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Of a crop's two pictures the smaller one, if motion can be found in it."""
+    return y if len(y) >= MOTION_PX else x_in
 
 
 def _small_luma(picture: np.ndarray) -> np.ndarray:

@@ -23,30 +23,33 @@ def open_source(
     sink_url: str | None = None,
     clock: Clock = MONOTONIC,
     rtsp_transport: str = "tcp",
+    hwaccel: str = "none",
     tap: PacketTap | None = None,
 ) -> Source:
     """The source that ``url`` names; its ``open`` does the work, and raises SourceError.
 
     url: a file, ``frames/%05d.png``, ``rtsp://host/path``, ``camera:0`` or ``/dev/video0``.
     sink_url: where the pictures go. To an RTSP server a file goes at its own pace, as a live source.
-    tap: of a file or an RTSP source.
+    hwaccel: what decodes files and RTSP, see ``hardware.accelerator``. tap: of a file or an RTSP source.
     Raises ConfigError for anything else.
     """
     scheme = _scheme(url, "source")
     if scheme in ("rtsp", "rtsps"):
         from .rtsp import RtspSource
 
-        return RtspSource(url, transport=rtsp_transport, tap=tap, clock=clock)
+        return RtspSource(url, transport=rtsp_transport, hwaccel=hwaccel, tap=tap, clock=clock)
     if scheme is not None:
         raise ConfigError(f"a source is a file, rtsp:// or camera:0, got {scheme}://")
     from .camera import CameraSource, camera_device
 
     if camera_device(url) is not None:
+        if hwaccel != "none":
+            raise ConfigError(f"hwaccel is for files and rtsp://, got {url}")
         return CameraSource(url, clock=clock)
     from .file import FileSource
 
     paced = sink_url is not None and _scheme(sink_url, "output") in ("rtsp", "rtsps")
-    return FileSource(url, clock=clock, paced=paced, tap=tap)
+    return FileSource(url, clock=clock, paced=paced, hwaccel=hwaccel, tap=tap)
 
 
 def open_sink(
@@ -63,7 +66,8 @@ def open_sink(
     url: a ``.mp4``, ``.mov``, ``.mkv`` or ``.avi`` file, ``frames/%05d.png`` or ``rtsp://host/path``.
     source_url: where the pictures come from. If it is a file, a file output gets its audio, copied.
     sei: of an RTSP output, see ``RtspSink``.
-    codec: "h264" or "ffv1" (lossless, .mkv and .avi). crf: of h264; None: the sink's default.
+    codec: "h264", "ffv1" (lossless, .mkv and .avi), or one of ``hardware.ENCODERS``. crf: of all but ffv1;
+        None: the sink's default.
     Raises ConfigError for anything else.
     """
     scheme = _scheme(url, "output")

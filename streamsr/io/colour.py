@@ -103,11 +103,13 @@ def from_rgb(
     image: (H, W, 3) uint8 RGB, full range. pixel_format: FFmpeg's name, YCbCr or RGB. No pts is set.
     """
     check_image(image)
-    picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
-    target = av.VideoFormat(pixel_format, picture.width, picture.height)
+    image = np.ascontiguousarray(image)
+    target = av.VideoFormat(pixel_format, image.shape[1], image.shape[0])
     if target.is_rgb:
+        picture = av.VideoFrame.from_ndarray(image, format="rgb24")
         frame = reformatter.reformat(picture, format=pixel_format, interpolation=WRITE, threads=1)
     else:
+        picture = av.VideoFrame.from_numpy_buffer(image, format="rgb24")  # no copy: it is converted at once
         frame = reformatter.reformat(
             picture,
             format=pixel_format,

@@ -19,6 +19,7 @@ from ..clock import MONOTONIC, NS_PER_S, Clock
 from ..errors import ConfigError, DecodeError, SourceError
 from ..frame import Frame, StreamInfo
 from .colour import UprightRgb, colour_of
+from .hardware import accelerator
 from .images import is_sequence, sequence_numbers
 from .pts import IncreasingPts
 from .tap import PacketTap
@@ -38,7 +39,8 @@ class FileSource:
     path: a file, or a pattern such as ``frames/%05d.png``.
     paced: hand frames out when they are due, as a live source would (``live`` is then True).
     loop: start again at the end, pts going on; the first frame of a round is a discontinuity.
-    threads: decoder threads. tap: sees every packet of the video before it is decoded.
+    threads: decoder threads. hwaccel: what decodes, see ``hardware.accelerator``.
+    tap: sees every packet of the video before it is decoded.
 
     pts, time_base and durations are the file's; what ``IncreasingPts`` repairs is repaired. Rotation and
     mirror metadata are applied; a picture of another size comes as it is, as a discontinuity. A
@@ -54,6 +56,7 @@ class FileSource:
         paced: bool = False,
         loop: bool = False,
         threads: int = 2,
+        hwaccel: str = "none",
         tap: PacketTap | None = None,
     ) -> None:
         if not path:
@@ -64,6 +67,7 @@ class FileSource:
         self._clock = clock
         self._loop = loop
         self._threads = threads
+        self._hwaccel = accelerator(hwaccel)
         self._tap, self._tapped = tap, 0
         self._interrupted = threading.Event()
         self._container: av.container.InputContainer | None = None
@@ -124,7 +128,10 @@ class FileSource:
         try:
             # the absolute path: "a:b.mp4" is a file, never a protocol
             container = av.open(
-                os.path.abspath(self.url), format="image2" if options else None, options=options
+                os.path.abspath(self.url),
+                format="image2" if options else None,
+                options=options,
+                hwaccel=self._hwaccel,
             )
         except (PermissionError, FileNotFoundError) as error:
             raise SourceError(f"cannot read {self.url}: {error.strerror}", self.url) from None
@@ -132,6 +139,8 @@ class FileSource:
             raise SourceError(
                 f"{self.url} is not a video, or is cut off before its index", self.url
             ) from None
+        except RuntimeError as error:  # PyAV's own, of a device that decodes nothing that is in there
+            raise DecodeError(f"{self.url}: {error}", self.url) from None
         self._container = container
         if container.format.name in TEXT_FORMATS:
             raise SourceError(f"{self.url} is not a video: it holds text", self.url)
@@ -147,6 +156,8 @@ class FileSource:
         stream = streams[0]
         if stream.codec_context is None:
             raise DecodeError(f"{self.url}: this build of FFmpeg has no decoder for its video", self.url)
+        if self._hwaccel is not None and not stream.codec_context.is_hwaccel:
+            raise DecodeError(f"{self.url}: the device decodes no {stream.codec_context.name}", self.url)
         stream.thread_type = "SLICE" if self.live else "AUTO"  # frame threads hold pictures back
         stream.thread_count = self._threads
         return stream

@@ -21,18 +21,20 @@ from ..frame import Frame, StreamInfo, check_image
 from .audio import AudioCopy
 from .colour import from_rgb, tag
 from .fragments import is_complete
+from .hardware import ENCODERS as HARDWARE
+from .hardware import encoder_options, encoding_fails
 
 __all__ = ["FileSink"]
 
 # suffix -> FFmpeg's format, the codecs that players expect in it
 CONTAINERS: dict[str, tuple[str, tuple[str, ...]]] = {
-    ".mp4": ("mp4", ("h264",)),
-    ".m4v": ("mp4", ("h264",)),
-    ".mov": ("mov", ("h264",)),
-    ".mkv": ("matroska", ("h264", "ffv1")),
+    ".mp4": ("mp4", ("h264", *HARDWARE)),
+    ".m4v": ("mp4", ("h264", *HARDWARE)),
+    ".mov": ("mov", ("h264", *HARDWARE)),
+    ".mkv": ("matroska", ("h264", "ffv1", *HARDWARE)),
     ".avi": ("avi", ("h264", "ffv1")),
 }
-ENCODERS = {"h264": "libx264", "ffv1": "ffv1"}
+ENCODERS = {"h264": "libx264", "ffv1": "ffv1", **{name: name for name in HARDWARE}}
 DEFAULT_CRF = 18
 MAX_TIMESCALE = 2**31 - 1  # of an MP4 file
 FRAGMENTED = "frag_keyframe+empty_moov+default_base_moof"
@@ -57,8 +59,9 @@ class _Output:
 class FileSink:
     """Writes ``.mp4``, ``.m4v``, ``.mov``, ``.mkv`` or ``.avi``.
 
-    codec: "h264" (x264 veryfast, without B-frames) or "ffv1" (lossless RGB, .mkv and .avi only).
-    crf: 0 (lossless but for the colour conversion) to 51, of h264; None: 18.
+    codec: "h264" (x264 veryfast, without B-frames), "ffv1" (lossless RGB, .mkv and .avi only), or a GPU's
+        "h264_nvenc" or "hevc_nvenc", where it works (not in .avi).
+    crf: 0 (lossless but for the colour conversion) to 51, not of ffv1; None: 18.
     source_path: a file whose audio streams are copied, packet by packet, in step with the pictures.
     overwrite: replace an existing file; without it that is an error in ``open``.
     fragment_s: MP4 and MOV in fragments of so many seconds, each from a keyframe on. Of such a file ``abort``
@@ -91,12 +94,14 @@ class FileSink:
             known = ", ".join(CONTAINERS)
             raise ConfigError(f"the output must end in {known} or be frames/%05d.png, got {path!r}")
         if codec not in ENCODERS:
-            raise ConfigError(f"codec must be {' or '.join(ENCODERS)}, got {codec!r}")
+            raise ConfigError(f"codec must be one of {', '.join(ENCODERS)}, got {codec!r}")
         self._format, codecs = CONTAINERS[suffix]
         if codec not in codecs:
             raise ConfigError(f"{suffix} cannot hold {codec}: write an .mkv file")
-        if crf is not None and (codec != "h264" or not 0 <= crf <= 51):
+        if crf is not None and (codec == "ffv1" or not 0 <= crf <= 51):
             raise ConfigError(f"crf must be 0 to 51 and is for h264, got {crf} for {codec}")
+        if codec in HARDWARE and (reason := encoding_fails(codec)):
+            raise ConfigError(f"codec {codec} does not work here: {reason}")
         if fragment_s is not None and (self._format not in ("mp4", "mov") or fragment_s <= 0):
             raise ConfigError(f"fragment_s must be above 0 and is for MP4, got {fragment_s} for {suffix}")
         self.warnings: list[str] = []
@@ -236,6 +241,8 @@ class FileSink:
             stream.options = {"preset": "veryfast", "crf": str(self._crf), "bf": "0"}
             if self._fragment_s is not None:
                 stream.options |= {"forced-idr": "1", "sc_threshold": "0"}
+            if self._codec in HARDWARE:
+                stream.options = {**encoder_options(self._crf, None, live=False)}
         stream.pix_fmt = pixel_format
         stream.time_base = time_base
         context = stream.codec_context

@@ -17,6 +17,7 @@ from ..errors import ConfigError, DecodeError, SourceError, redact
 from ..frame import Frame, StreamInfo
 from .backoff import delays
 from .colour import UprightRgb, colour_of
+from .hardware import accelerator
 from .rtsp_connection import FALLBACK_RATE, Connection, Ingest
 from .rtsp_url import check_url
 from .stillness import StillWatch
@@ -93,6 +94,7 @@ class RtspSource:
         a server that hangs up is the end of the stream, and any other loss raises SourceError. The
         first connection is tried once: whoever opens the source learns at once what is wrong.
     threads: decoder threads, over the slices of a picture (over pictures would delay them).
+    hwaccel: what decodes, see ``hardware.accelerator``.
     tap: sees every packet before it is decoded.
 
     pts go on increasing over reconnects, by the time that really passed; the first picture of a
@@ -118,6 +120,7 @@ class RtspSource:
         reconnect: bool = True,
         max_attempts: int | None = None,
         threads: int = 2,
+        hwaccel: str = "none",
         tap: PacketTap | None = None,
         clock: Clock = MONOTONIC,
         uniform: Callable[[], float] = random.random,
@@ -131,7 +134,8 @@ class RtspSource:
         if max_attempts is not None and max_attempts < 1:
             raise ConfigError(f"max_attempts must be at least 1, got {max_attempts}")
         self.url = redact(url)
-        self._ingest = Ingest(url, transport, open_timeout_s, stall_timeout_s, threads, clock, tap)
+        device = accelerator(hwaccel)
+        self._ingest = Ingest(url, transport, open_timeout_s, stall_timeout_s, threads, clock, device, tap)
         self._reconnect, self._max_attempts = reconnect, max_attempts
         self._clock = clock
         self._uniform = uniform

@@ -11,6 +11,7 @@ from typing import Protocol
 import av
 import av.error
 from av.codec.context import Flags, ThreadType
+from av.codec.hwaccel import HWAccel
 
 from ..clock import NS_PER_S, Clock
 from .rtsp_peer import explain, knock
@@ -26,7 +27,8 @@ GRACE_S = 1.0  # FFmpeg's own timeouts come this much after the receiver's, and 
 
 @dataclass(frozen=True, slots=True)
 class Ingest:
-    """What to connect to, and how. url: with credentials. threads: of the decoder. tap: sees the packets."""
+    """What to connect to, and how. url: with credentials. threads: of the decoder. hwaccel: what decodes, if
+    not the CPU. tap: sees the packets."""
 
     url: str
     transport: str
@@ -34,6 +36,7 @@ class Ingest:
     stall_timeout_s: float
     threads: int
     clock: Clock
+    hwaccel: HWAccel | None = None
     tap: PacketTap | None = None
 
 
@@ -120,9 +123,12 @@ class Connection:
                     "analyzeduration": "500000",  # us
                 },
                 timeout=(ingest.open_timeout_s + GRACE_S, silence_s),
+                hwaccel=ingest.hwaccel,
             )
         except av.error.FFmpegError as error:
             return explain(error, ingest.url, time.monotonic() - began, silence_s)
+        except RuntimeError as error:  # PyAV's own, of a device that does not decode this
+            return str(error)
         with container:
             if not container.streams.video:
                 return "the stream has no video"

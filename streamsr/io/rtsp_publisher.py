@@ -20,7 +20,7 @@ import sys
 import time
 from dataclasses import asdict, dataclass
 from fractions import Fraction
-from typing import IO, Any
+from typing import IO, Any, cast
 
 import av
 import av.error
@@ -30,6 +30,7 @@ from av.video.reformatter import VideoReformatter
 
 from ..frame import Colour, Matrix, Range
 from .colour import from_rgb, tag
+from .hardware import encoder_options
 from .nal import with_sei
 from .rtsp_peer import explain, knock
 
@@ -57,6 +58,7 @@ class Job:
     range: str
     primaries: int
     transfer: int
+    encoder: str
     crf: float
     bit_rate: int | None
     memory_fd: int
@@ -129,6 +131,18 @@ def _add_stream(
     container: av.container.OutputContainer, job: Job, colour: Colour, time_base: Fraction
 ) -> av.VideoStream:
     rate = Fraction(job.rate)
+    stream = cast(av.VideoStream, container.add_stream(job.encoder, rate=rate, options=_encoder_options(job)))
+    stream.width, stream.height = job.width + job.width % 2, job.height + job.height % 2
+    stream.pix_fmt = PIXEL_FORMAT
+    stream.codec_context.time_base = time_base
+    stream.codec_context.gop_size = max(1, round(KEYFRAME_S * rate))
+    tag(stream.codec_context, colour, PIXEL_FORMAT)
+    return stream
+
+
+def _encoder_options(job: Job) -> dict[str, str]:
+    if job.encoder != "libx264":
+        return encoder_options(job.crf, job.bit_rate, live=True)
     options = {
         "preset": "veryfast",
         "tune": "zerolatency",
@@ -136,16 +150,8 @@ def _add_stream(
         "x264-params": "repeat-headers=1",  # for whoever joins a server that does not keep them
     }
     if job.bit_rate is None:
-        options["crf"] = f"{job.crf:g}"
-    else:
-        options |= {"b": str(job.bit_rate), "maxrate": str(job.bit_rate), "bufsize": str(job.bit_rate)}
-    stream = container.add_stream("libx264", rate=rate, options=options)
-    stream.width, stream.height = job.width + job.width % 2, job.height + job.height % 2
-    stream.pix_fmt = PIXEL_FORMAT
-    stream.codec_context.time_base = time_base
-    stream.codec_context.gop_size = max(1, round(KEYFRAME_S * rate))
-    tag(stream.codec_context, colour, PIXEL_FORMAT)
-    return stream
+        return options | {"crf": f"{job.crf:g}"}
+    return options | {"b": str(job.bit_rate), "maxrate": str(job.bit_rate), "bufsize": str(job.bit_rate)}
 
 
 def _even(image: np.ndarray) -> np.ndarray:

@@ -13,6 +13,7 @@ from enum import StrEnum
 from ..errors import ConfigError, SinkError, redact
 from ..frame import Frame, StreamInfo, check_image
 from .backoff import delays
+from .hardware import encoding_fails
 from .publisher_process import KILLED_S, SLOTS, Memory, Publisher
 from .rtsp_publisher import Job
 from .rtsp_url import check_url
@@ -53,6 +54,7 @@ class RtspSink:
     """Sends H264 to an RTSP server (ANNOUNCE, RECORD); the newest picture wins.
 
     url: rtsp://[user:password@]host[:port]/path; ``self.url`` is without the credentials.
+    codec: "h264" (x264), or a GPU's "h264_nvenc", where it works.
     crf: 0 (best) .. 51; None: 23. bit_rate: bit/s, in its place. A keyframe every 2 s.
     stall_timeout_s: a server that takes nothing for so long counts as lost.
     sei: what the picture of a frame's index says of itself, as user data in its H264.
@@ -84,8 +86,10 @@ class RtspSink:
         check_url(url)
         if transport not in ("tcp", "udp"):
             raise ConfigError(f"transport must be tcp or udp, got {transport!r}")
-        if codec != "h264":
-            raise ConfigError(f"an RTSP output is h264, got codec {codec!r}")
+        if codec not in ("h264", "h264_nvenc"):
+            raise ConfigError(f"an RTSP output is h264 or h264_nvenc, got codec {codec!r}")
+        if codec == "h264_nvenc" and (reason := encoding_fails(codec)):
+            raise ConfigError(f"codec {codec} does not work here: {reason}")
         if crf is not None and bit_rate is not None:
             raise ConfigError("give crf or bit_rate, not both")
         if crf is not None and not 0 <= crf <= 51:
@@ -97,6 +101,7 @@ class RtspSink:
         self.url = redact(url)
         self._url = url
         self._transport = transport
+        self._encoder = "libx264" if codec == "h264" else codec
         self._crf = DEFAULT_CRF if crf is None else crf
         self._bit_rate = bit_rate
         self._stall_timeout_s = stall_timeout_s
@@ -303,6 +308,7 @@ class RtspSink:
             range=colour.range.value,
             primaries=colour.primaries,
             transfer=colour.transfer,
+            encoder=self._encoder,
             crf=self._crf,
             bit_rate=self._bit_rate,
             memory_fd=memory.fd,

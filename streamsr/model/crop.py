@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..face.alignment import camera_map, camera_patch, crop_aligned
 
-__all__ = ["Crop"]
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["Crop", "DeviceCrop"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,3 +39,18 @@ class Crop:
     @property
     def size(self) -> int:
         return int(self.x_in.shape[0])
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceCrop:
+    """A ``Crop`` whose pictures lie where the network is: x_in (1, 3, S, S), y (1, 3, S/4, S/4) float32 in
+    [-1, 1], channels last."""
+
+    x_in: Tensor
+    y: Tensor
+    camera: np.ndarray
+    patch: np.ndarray
+
+    @property
+    def size(self) -> int:
+        return int(self.x_in.shape[-1])

@@ -8,6 +8,7 @@ are equal at t0 = sigma / (kappa + sigma).
 from __future__ import annotations
 
 import math
+from functools import cache
 from typing import NamedTuple
 
 import torch
@@ -86,7 +87,7 @@ def haar_stack(x: Tensor) -> Tensor:
     """
     b, c, h, w = x.shape
     blocks = x.permute(0, 2, 3, 1).reshape(b, h // 4, 4, w // 4, 4 * c).transpose(2, 3)
-    haar, eye = _HAAR.T.to(x.device, x.dtype), torch.eye(c, device=x.device, dtype=x.dtype)
+    haar, eye = _on("haar", x.device, x.dtype), torch.eye(c, device=x.device, dtype=x.dtype)
     transform = (haar[:, None, :, None] * eye[:, None]).reshape(16 * c, 16 * c)  # channels do not mix
     return (blocks.reshape(b, h // 4, w // 4, 16 * c) @ transform).permute(0, 3, 1, 2)
 
@@ -106,7 +107,19 @@ def _haar_transform() -> Tensor:
     return kernels.flatten(1)
 
 
-_HAAR = _haar_transform()
+_CONSTANTS = {
+    "haar": _haar_transform().T,
+    "share": torch.tensor(BAND_SHARE[:6]),
+    # of haar_stack(luma): high1 x 12, high2 x 3, low2: brings each near unit size
+    "gain": torch.tensor([8.0] * 12 + [4.0] * 3 + [0.25]).view(1, 16, 1, 1),
+}
+
+
+@cache
+def _on(name: str, device: torch.device, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Of _CONSTANTS, copied to the device once: within the capture of a CUDA graph nothing can be."""
+    with torch.inference_mode(False):
+        return _CONSTANTS[name].to(device, dtype)
 
 
 def band_rms(x: Tensor, mask: Tensor) -> Tensor:
@@ -166,11 +179,11 @@ class Guide(nn.Module):
         """The reading, and (B,) the energy a pixel of the six high bands that x_in has."""
         x_in = x_in.float()
         luma = luma_of(x_in)  # (B, 1, S, S)
-        grid = haar_stack(luma) * _BAND_GAIN.to(luma.device)
+        grid = haar_stack(luma) * _on("gain", luma.device)
         chroma = F.avg_pool2d(x_in[:, ::2] - luma, 4)  # (B, 2, S/4, S/4)
         with torch.no_grad():
             rms = band_rms(x_in, mask)
-            share = torch.tensor(BAND_SHARE[:6], device=rms.device)
+            share = _on("share", rms.device)
             energy = (rms[:, :6].square() * share).sum(1)
             present = (_log(rms) - _LOG_MEAN) / _LOG_SCALE
         features = self.convs(torch.cat([grid, chroma], 1)).float().mean((2, 3))
@@ -180,10 +193,6 @@ class Guide(nn.Module):
         logs = (outputs[:, :8] * _LOG_SCALE + _LOG_MEAN).clamp(LOG_FLOOR, 1.0)
         quantiser = (outputs[:, 8] * QP_SCALE + _QP_MEAN).clamp(0, 51)
         return Reading(logs[:, :7], logs[:, 7], quantiser), energy
-
-
-# Of haar_stack(luma): high1 x 12, high2 x 3, low2: brings each near unit size.
-_BAND_GAIN = torch.tensor([8.0] * 12 + [4.0] * 3 + [0.25]).view(1, 16, 1, 1)
 
 
 def luma_of(x: Tensor) -> Tensor:

@@ -134,6 +134,10 @@ class OpenVinoEngine:
         return Reading(bands, sigma_y, quantiser), energy
 
     def recall(self, pasts: Sequence[tuple[Past, Motion] | None], y: Tensor) -> Memory:
+        """``recurrence.recall`` of each face, and how it moved since; None: a face seen for the first time.
+
+        A past is of one face. Only with recurrent weights.
+        """
         return self._recaller.recall(pasts, y)
 
     def evaluate(

@@ -7,8 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from .crop import Crop
-
 __all__ = ["BAND_SHARE", "KAPPA", "GuideReading", "Trace", "step_count"]
 
 KAPPA = 0.25  # noise scale of the process
@@ -55,12 +53,13 @@ class GuideReading:
 class Trace:
     """A restored crop, and what the next frame of its face may make of it.
 
-    residual: x_hat - x_in, (S, S, 3) float32 in 1/255 units; the sum with crop.x_in may leave [0, 255]:
-    whoever rounds it clips it. past: for whoever restored it; None with weights that know none.
+    crop: a Crop or a DeviceCrop. residual: x_hat - x_in, (S, S, 3) float32 in 1/255 units, in numpy or on the
+    crop's device; the sum with crop.x_in may leave [0, 255]: whoever rounds it clips it. past: for whoever
+    restored it; None with weights that know none.
     """
 
-    crop: Crop
-    residual: np.ndarray
+    crop: Any
+    residual: Any
     past: Any = None
 
 

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import torch
 from torch import Tensor
 
 from ..kernels.ogwm import reference
 from ..kernels.ogwm.reference import MISFIT, RESCALING, warp
 from .network import Memory
 
-__all__ = ["MISFIT", "RESCALING", "Past", "left_behind", "nothing", "recall", "warp"]
+__all__ = ["MISFIT", "RESCALING", "Past", "left_behind", "recall", "warp"]
 
 
 class Past(NamedTuple):
@@ -25,16 +24,6 @@ class Past(NamedTuple):
     picture: Tensor
     y: Tensor
     features: Tensor
-
-
-def nothing(count: int, size: int, width: int, grid: int, device: torch.device) -> Memory:
-    """The memory of ``count`` faces seen for the first time: for the network the same as none."""
-
-    def zeros(channels: int, side: int) -> Tensor:
-        empty = torch.zeros(count, channels, side, side, device=device)
-        return empty.to(memory_format=torch.channels_last)
-
-    return Memory(zeros(3, size), zeros(width, grid), zeros(3, size // 4), zeros(1, size // 4))
 
 
 def left_behind(picture: Tensor, y: Tensor, features: Tensor) -> Past:

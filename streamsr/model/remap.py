@@ -48,7 +48,7 @@ class Recaller:
         self._shares: dict[int, np.ndarray] = {}
 
     def recall(self, pasts: Sequence[tuple[Past, Motion] | None], y: Tensor) -> Memory:
-        """As ``Engine.recall``; everything lies channels last."""
+        """As ``OpenVinoEngine.recall``; everything lies channels last."""
         side = y.shape[-1]
         grids = [(4 * side, 3), (self._features_px, self._width), (side, 3), (side, 1)]
         maps = [np.empty((len(y), px, px, channels), np.float32) for px, channels in grids]

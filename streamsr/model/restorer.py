@@ -2,91 +2,75 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from ..errors import DeviceError, ModelError
-from ..face.motion import MOTION_PX, Motion, MotionFinder
 from ..machine import usable_cpus
-from .coding import coding_statistics
-from .crop import Crop
-from .engine import Engine, Precision, TorchEngine
-from .guide import Reading, start_time
-from .network import Condition, Memory, log_native
+from .backend import Asked, Backend, Found
+from .batches import Batches
+from .crop import Crop, DeviceCrop
+from .engine import Precision
+from .levels import Levels
 from .reading import GuideReading, Trace
-from .recurrence import RESCALING, Past, left_behind
-from .sampler import sample, start
+from .recurrence import RESCALING
 from .weights import level_of, load_weights
 
-__all__ = ["GuideReading", "Restorer", "Trace", "choose_device"]
+__all__ = ["GuideReading", "Restorer", "Trace", "choose_device", "choose_engine"]
+
+ENGINES = {"cpu": ("openvino",), "cuda": ("eager", "inductor", "tensorrt")}  # the first: by default
 
 
 def choose_device(device: str) -> torch.device:
     """ "auto": cuda where there is one, else cpu. Raises DeviceError for a device that is not there."""
-    if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if device not in ("cpu", "cuda"):
+    if device not in ("auto", "cpu", "cuda"):
         raise DeviceError(f"device must be auto, cpu or cuda, got {device}")
     if device == "cuda" and not torch.cuda.is_available():
         raise DeviceError("device cuda asked for, but torch sees no NVIDIA GPU: use --device cpu or auto")
-    return torch.device(device)
+    if device == "cpu" or not torch.cuda.is_available():
+        return torch.device("cpu")
+    return torch.device("cuda", torch.cuda.current_device())
+
+
+def choose_engine(engine: str, device: torch.device) -> str:
+    """ "auto": openvino on a CPU, eager on a GPU. Raises DeviceError for one that is not for this device."""
+    known = ENGINES[device.type]
+    if engine != "auto" and engine not in known:
+        raise DeviceError(f"engine must be auto or {' or '.join(known)} on {device.type}, got {engine}")
+    return known[0] if engine == "auto" else engine
 
 
 class Restorer:
     """One model shared by every stream of a process, on one thread of its own, which is its lock.
 
-    threads: of the CPU that the engine may use, by default all. Torch is left with small change on that
-    thread, and is told to use no others: a team of its own would fight the engine's for the cores.
+    make: called on that thread, gives what it works with. On a GPU, calls that wait for the thread and are
+    alike run as one, whichever streams they are of; on a CPU that would save nothing.
     """
 
     waited_ms = 0.0  # not known apart from the work: see session.FaceRestorer
 
-    def __init__(
-        self,
-        path: Path | None,
-        device: torch.device,
-        precision: Precision | None = None,
-        threads: int | None = None,
-        rescaling: int = RESCALING,
-    ) -> None:
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="restorer")
+    def __init__(self, make: Callable[[], Backend]) -> None:
+        self._batches = Batches()
+        self._levels = Levels(self.prepare_aside)
         try:
-            self._thread.submit(self._set_up, path, device, precision, threads, rescaling).result()
+            self._backend = self._batches.alone(make)
         except BaseException:  # whatever it was, no thread stays behind
-            self.close()
+            self._batches.close()
             raise
+        self._batches.most = self._backend.most
+        weights = self._backend.weights
+        self.sha256, self.description = weights.sha256, weights.description
+        self.sizes = weights.network.config.sizes
 
     def close(self) -> None:
-        """End the thread. May be called twice."""
-        self._thread.shutdown()
-
-    def _set_up(
-        self,
-        path: Path | None,
-        device: torch.device,
-        precision: Precision | None,
-        threads: int | None,
-        rescaling: int,
-    ) -> None:
-        weights = load_weights(path)
-        self.sha256, self.description = weights.sha256, weights.description
-        self._noise: dict[tuple[int, int], Tensor] = {}
-        self._motion = MotionFinder()
-        self._engine: Engine
-        if device.type == "cpu":
-            from .openvino_engine import OpenVinoEngine
-
-            torch.set_num_threads(1)
-            self._engine = OpenVinoEngine(weights, threads or usable_cpus(), precision, rescaling=rescaling)
-        else:
-            self._engine = TorchEngine(weights, device, precision or "bf16", rescaling=rescaling)
-        self.sizes = weights.network.config.sizes
-        self._has_levels = bool(weights.change)
+        """End the thread, and what is being built. May be called twice."""
+        self._levels.close()
+        self._batches.close()
+        self._backend.close()
 
     @classmethod
     def load(
@@ -94,36 +78,68 @@ class Restorer:
         path: Path | None = None,
         *,
         device: str = "auto",
+        engine: str = "auto",
         precision: Precision | None = None,
         threads: int | None = None,
         rescaling: int = RESCALING,
     ) -> Restorer:
-        """The packaged weights, or those at ``path``. Raises ModelError, DeviceError.
+        """The packaged weights, or those at ``path``. Raises ModelError, DeviceError, ConfigError.
 
+        engine: see ``choose_engine``; inductor and tensorrt are built aside, while eager serves.
         precision: by default the fastest: bf16 on a GPU, on a CPU see ``openvino_engine.cpu_precision``.
-        rescaling: s of the cache's warp.
+        threads: of the CPU that the engine may use, by default all. rescaling: s of the cache's warp.
         """
-        return cls(path, choose_device(device), precision, threads, rescaling)
+        chosen = choose_device(device)
+        named = choose_engine(engine, chosen)
+
+        def make() -> Backend:
+            weights = load_weights(path)
+            if chosen.type == "cpu":
+                from .host_backend import HostBackend
+
+                return HostBackend(weights, precision, threads or usable_cpus(), rescaling)
+            from .device_backend import DeviceBackend
+
+            precise, builds = precision or "bf16", None
+            if named != "eager":
+                from .compiled.builds import Builds
+                from .compiled.process import COMPILERS
+
+                builds = Builds(COMPILERS[named](), weights, chosen, precise)
+            return DeviceBackend(weights, chosen, precise, rescaling, builds)
+
+        return cls(make)
 
     @property
     def device(self) -> torch.device:
-        return self._engine.device
+        return self._backend.device
 
     @property
     def device_type(self) -> str:
         return self.device.type
 
     @property
+    def engine(self) -> str:
+        """That serves now: "openvino", "eager", "inductor", "tensorrt"; two, while one takes over."""
+        return self._backend.serving
+
+    @property
+    def warnings(self) -> list[str]:
+        """Why an engine that was asked for does not serve, a line for each reason."""
+        return list(self._backend.warnings)
+
+    @property
     def precision(self) -> Precision:
-        return self._engine.precision
+        return self._backend.precision
 
     def prepare(self, fidelity: float) -> None:
         """Have this level of fidelity at hand before the first frame asks for it."""
-        self._thread.submit(self.prepare_aside, fidelity).result()
+        self._batches.alone(partial(self.prepare_aside, fidelity))
+        self._levels.ready(self.level(fidelity))
 
     def prepare_aside(self, fidelity: float) -> None:
         """``prepare`` on the caller's thread; meanwhile other levels may be used, but not this one."""
-        self._engine.prepare(self.level(fidelity))
+        self._backend.prepare(self.level(fidelity))
 
     def warm_up(self, fidelity: float = 1.0) -> None:
         """Run each size once: the first evaluation prepares kernels and takes several times as long."""
@@ -131,24 +147,21 @@ class Restorer:
             x_in, y = (np.zeros((side, side, 3), np.uint8) for side in (size, size // 4))
             crop = Crop(x_in, y, np.eye(2, 3) / 2, np.zeros((16, 16), np.float32))
             readings = self.guide([crop])
-            first = self.restore([crop], readings, fidelity=fidelity)
-            self.restore([crop], readings, first, fidelity=fidelity)
+            for steps in self._backend.steps_at_start:
+                first = self.restore([crop], readings, steps=steps, fidelity=fidelity)
+                self.restore([crop], readings, first, steps=steps, fidelity=fidelity)
 
-    def guide(self, crops: Sequence[Crop], deadline_ns: int | None = None) -> list[GuideReading]:
+    def guide(self, crops: Sequence[Crop | DeviceCrop], deadline_ns: int | None = None) -> list[GuideReading]:
         """Ask the guide about crops of one size. deadline_ns: of no effect, all is done in turn."""
-        return self._thread.submit(self._guided, crops).result()
-
-    def _guided(self, crops: Sequence[Crop]) -> list[GuideReading]:
-        with torch.inference_mode():
-            x_in, native = self._pictures([c.x_in for c in crops]), log_native(self._camera(crops))
-            coding = torch.stack([coding_statistics(torch.from_numpy(c.patch)) for c in crops])
-            reading, present = self._engine.read(x_in, native, coding.to(self.device))
-            scalars = reading.log_sigma_y.tolist(), reading.quantiser.tolist(), present.tolist()
-        return [GuideReading(*row) for row in zip(reading.log_bands.cpu().numpy(), *scalars, strict=True)]
+        seen = [self._backend.seen(crop) for crop in crops]
+        kind = "guide", type(crops[0]), crops[0].size
+        found = self._batches.evaluate(kind, seen, self._backend.read)
+        _wait_for(found)
+        return [GuideReading(row[:7], *row[7:].tolist()) for row, _ in found]
 
     def restore(
         self,
-        crops: Sequence[Crop],
+        crops: Sequence[Crop | DeviceCrop],
         readings: Sequence[GuideReading],
         traces: Sequence[Trace | None] | None = None,
         *,
@@ -157,13 +170,18 @@ class Restorer:
         fidelity: float = 1.0,
         deadline_ns: int | None = None,
     ) -> list[Trace]:
-        """Crops of one size, restored.
+        """Crops of one size and kind, restored.
 
         traces: what this gave for the last frame of each face, None for a face without one; without
         effect on weights that know no past. steps: network evaluations, uniform in t from each crop's t0.
         fidelity: 0 to 1, of which the nearest level is taken if the weights have levels. seed: of the noise,
         which stays fixed in face coordinates. Equal input gives equal output; a batch gives what its crops
-        give alone. deadline_ns: as for ``guide``. Raises ModelError.
+        give alone. Raises ModelError.
+
+        With a deadline a level that is not prepared yet is prepared aside, and meanwhile the last one serves;
+        without, the call waits for it. On a GPU this returns as soon as the work is queued, with crops of the
+        device and without a deadline; with one, when it is done, so that its caller learns what it takes.
+        Else a deadline is of no effect.
         """
         if steps < 1:
             raise ModelError(f"steps must be at least 1, got {steps}")
@@ -172,84 +190,22 @@ class Restorer:
         if len(sizes) != 1 or not sizes <= set(self.sizes):
             raise ModelError(f"crops must share one size of {self.sizes}, got {sorted(sizes)}")
         level = self.level(fidelity)
-        return self._thread.submit(self._restored, crops, readings, traces, steps, seed, level).result()
-
-    def _restored(
-        self,
-        crops: Sequence[Crop],
-        readings: Sequence[GuideReading],
-        traces: Sequence[Trace | None],
-        steps: int,
-        seed: int,
-        level: float,
-    ) -> list[Trace]:
-        with torch.inference_mode():
-            x_in, y = (self._pictures(v) for v in ([c.x_in for c in crops], [c.y for c in crops]))
-            camera = self._camera(crops)
-            reading = Reading(
-                torch.from_numpy(np.stack([r.log_bands for r in readings])).to(self.device),
-                torch.tensor([r.log_sigma_y for r in readings], device=self.device),
-                torch.tensor([r.quantiser for r in readings], device=self.device),
-            )
-            told, t0 = reading.condition(), reading.t0.clamp(min=float(start_time(torch.tensor(1e-3))))
-            exact = torch.ones_like(t0)  # the levels are weights, not something they are told
-            recurrent = self.description.recurrent
-            memory = self._recalled(crops, traces, y) if recurrent else None
-            features = torch.empty(0)
-
-            def predict(x_t: Tensor, t: Tensor) -> Tensor:
-                nonlocal features
-                condition = Condition(t, t0, told, camera, exact)
-                residual, features = self._engine.evaluate(x_t, x_in, y, condition, memory, level)
-                return residual
-
-            x_s = start(x_in, t0, self._eps(crops[0].size, seed))
-            residual = sample(predict, x_in, x_s, t0, steps)
-            pasts: list[Past | None] = [None] * len(crops)
-            if recurrent:
-                left = left_behind(x_in + residual, y, features)
-                pasts = [Past(*each) for each in zip(*(v.split(1) for v in left), strict=True)]
-            residuals = residual.permute(0, 2, 3, 1).mul_(127.5).contiguous().cpu().numpy()
-        return [Trace(*each) for each in zip(crops, residuals, pasts, strict=True)]
-
-    def _recalled(self, crops: Sequence[Crop], traces: Sequence[Trace | None], y: Tensor) -> Memory:
-        """What is left of each face's last frame, where it is now."""
-        pasts: list[tuple[Past, Motion] | None] = []
-        for crop, trace in zip(crops, traces, strict=True):
-            past: Past | None = None if trace is None else trace.past
-            if trace is None or past is None:
-                pasts.append(None)
-            else:
-                pasts.append((past, self._motion.find(_seen(trace.crop), _seen(crop))))
-        return self._engine.recall(pasts, y)
-
-    def _eps(self, size: int, seed: int) -> Tensor:
-        """(1, 3, S, S) standard normal noise of this seed, the same on every device."""
-        key = (size, seed)
-        if key not in self._noise:
-            if len(self._noise) >= 16:
-                self._noise.clear()
-            generator = torch.Generator().manual_seed(seed)
-            noise = torch.randn(1, 3, size, size, generator=generator).to(self.device)
-            self._noise[key] = noise.to(memory_format=torch.channels_last)  # as the pictures are
-        return self._noise[key]
+        if deadline_ns is not None:
+            level = self._levels.take(level)
+        asked = [Asked(*each) for each in zip(crops, readings, traces, strict=True)]
+        kind = "restore", type(crops[0]), crops[0].size, steps, seed, level
+        run = partial(self._backend.restore, steps=steps, seed=seed, level=level)
+        found = self._batches.evaluate(kind, asked, run)
+        if deadline_ns is not None or isinstance(crops[0], Crop):
+            _wait_for(found)
+        return [trace for trace, _ in found]
 
     def level(self, fidelity: float) -> float:
         """That is taken for this fidelity; 1.0 for all where the weights have no levels."""
-        return level_of(fidelity) if self._has_levels else 1.0
-
-    def _pictures(self, images: Sequence[np.ndarray]) -> Tensor:
-        """(B, 3, S, S) float32 in [-1, 1], channels last."""
-        batch = torch.from_numpy(np.stack(images)).to(self.device).permute(0, 3, 1, 2)
-        return batch.float().div_(127.5).sub_(1)
-
-    def _camera(self, crops: Sequence[Crop]) -> Tensor:
-        """(B, 2, 3) float32. Only the fraction of a px of the shift matters, and only it is precise."""
-        maps = np.stack([c.camera for c in crops])
-        maps[:, :, 2] %= 1
-        return torch.from_numpy(maps).float().to(self.device)
+        return level_of(fidelity) if self._backend.weights.change else 1.0
 
 
-def _seen(crop: Crop) -> np.ndarray:
-    """The smallest picture of the crop in which motion is found."""
-    return crop.y if len(crop.y) >= MOTION_PX else crop.x_in
+def _wait_for(found: Iterable[Found]) -> None:
+    for each in found:
+        if each.done is not None:
+            each.done.synchronize()

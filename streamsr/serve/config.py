@@ -10,6 +10,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 
 from ..errors import ConfigError
+from ..session_options import EngineName
 from ..web import Listen
 
 __all__ = ["IceServer", "Limits", "ServeConfig"]
@@ -85,8 +86,9 @@ class ServeConfig(Listen):
     fidelity: Annotated[float, Field(ge=0, le=1)] | None = None
     steps: Annotated[int, Field(ge=1, le=64)] | Literal["auto"] = "auto"
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
-    budget_ms: Annotated[float, Field(ge=10, le=2000)] = 140.0
+    budget_ms: Annotated[float, Field(ge=10, le=2000)] = 170.0
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    engine: EngineName = "auto"
     limits: Limits = Limits()
 
     @classmethod

@@ -22,7 +22,7 @@ from ..model.guide import haar_stack, luma_of
 __all__ = ["Adversary", "Judged", "Seen"]
 
 WARM_UP, RAMP = 300, 1000  # steps of the discriminator alone; then of its weight growing
-MOST = 0.05  # weight of the adversarial loss
+MOST = 0.08  # weight of the adversarial loss
 USUAL = 0.63  # weight of a face in an ordinary call, which counts 1
 MOST_COUNTED = 1.5
 LR = 2e-4

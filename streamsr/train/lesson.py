@@ -127,10 +127,13 @@ class Lesson:
         guiding, self.guiding = self.guiding, torch.zeros((), device=self.device)
         return guiding
 
-    def visit(self, network: Network, end_share: float, generator: torch.Generator) -> Visit:
+    def visit(
+        self, network: Network, end_share: float, generator: torch.Generator, *, recurrent: bool = True
+    ) -> Visit:
         """The last frame restored, after a rollout of those before it as they are deployed.
 
-        end_share: of samples, that start at tau = 1, the state a one-step run visits.
+        end_share: of samples, that start at tau = 1, the state a one-step run visits. recurrent: the network
+        remembers; one that does not is only compared with what it made of the frame before.
         """
         self.visits -= 1
         clip, window = self._clip, (0, 0)
@@ -139,12 +142,15 @@ class Lesson:
         draw = float(torch.rand((), generator=generator))
         noise = torch.randn(clip.x_in[:, 0].shape, generator=generator).to(self.device)
         view, last = _View(clip, noise, window), self.frames - 1
-        past = None if draw < ALONE else self._rolled_out(network, view, range(last))
+        rollout = range(0 if recurrent else max(0, last - 1), last)
+        past = None if draw < ALONE else self._rolled_out(network, view, rollout)
         frame, x, before = view.frame(last, past), unit(clip.x[:, last]), None
         if frame.memory is not None:
             fits = F.interpolate(frame.memory.mask, scale_factor=4, mode="nearest")
             moved = warp(unit(clip.x[:, last - 1]), clip.flow[:, last - 1])
             before = Before(frame.memory.picture, moved, fits)
+        if not recurrent:
+            frame = frame._replace(memory=None)
         x_hat, weight = self._taught(network, frame, x, end_share, generator)
         return Visit(x_hat, x, frame.x_in, clip.where, weight, before)
 

@@ -14,9 +14,10 @@ class Stage:
 
     A quarter costs a quarter and teaches the convolutions as much; the whole face is what attention will
     see. end_share: samples at tau = 1, the state a one-step run visits. guide_only: the network rests.
-    workers: processes that degrade. frames: of a clip; with more than one the cache is trained.
-    adversarial: against a discriminator, on features of SqueezeNet. steady: weight of the loss on the
-    change of the error between frames. minutes: on two CPU cores.
+    workers: processes that degrade. frames: of a clip; weights that remember are rolled out over all of
+    them. remembering: weights that did not begin to. adversarial: against a discriminator, on features of
+    SqueezeNet. steady: weight of the loss on the change of the error between frames. minutes: on two CPU
+    cores.
     """
 
     name: str
@@ -29,6 +30,7 @@ class Stage:
     guide_only: bool = False
     workers: int = 1
     frames: int = 1
+    remembering: bool = False
     adversarial: bool = False
     steady: float = 0.0
 
@@ -41,10 +43,8 @@ STAGES = {
         Stage("g", 5, ((256, 16, 0.6), (512, 8, 0.4)), 1e-3, 0.0, 1.0, 0.99, guide_only=True, workers=2),
         Stage("a", 15, ((256, 8, 0.3), (512, 8, 0.7)), 8e-4, 1.0, 1.0, 0.999),
         Stage("b", 120, ((256, 8, 0.2), (512, 8, 0.8)), 5e-4, 0.75, 0.85, 0.999),
-        Stage("c", 120, ((256, 8, 0.35), (512, 8, 0.65)), 1e-4, 0.9, 0.9, 0.9995, frames=4),
+        Stage("c", 120, ((256, 8, 0.35), (512, 8, 0.65)), 1e-4, 0.9, 0.9, 0.9995, frames=4, remembering=True),
         Stage("d", 60, _BOTH_SIZES, 1e-4, 0.9, 1.0, 0.999, workers=2, adversarial=True),
-        Stage(
-            "e", 60, _BOTH_SIZES, 2e-5, 0.9, 1.0, 0.9995, workers=2, frames=5, adversarial=True, steady=0.1
-        ),
+        Stage("e", 60, _BOTH_SIZES, 5e-5, 0.9, 1.0, 0.999, workers=2, frames=5, adversarial=True, steady=0.5),
     )
 }

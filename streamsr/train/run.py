@@ -111,7 +111,7 @@ class Run:
                 self.adversary.load(self._adversary_saved)
         if self.stage != stage.name:
             self.stage, self.step, self.elapsed_s = stage.name, 0, 0.0
-        if stage.frames > 1 and not self.recurrent:
+        if stage.remembering and not self.recurrent:
             self.network.forget()
             self.average[0].forget()
             self.recurrent = True
@@ -161,7 +161,7 @@ def train_stage(
     plan = [kind for kind in stage.plan if kind[0] in run.network.config.sizes]
     sizes = [size for size, _, _ in plan]
     sets = [validation_set(data, cache, size, 16) for size in sizes]
-    clips = [clip_set(data, cache, size, 8) for size in sizes] if stage.frames > 1 else []
+    clips = [clip_set(data, cache, size, 8) for size in sizes] if run.recurrent else []
     stream = batches(data, cache, plan, seed=seed + run.step, workers=stage.workers, frames=stage.frames)
     generator = torch.Generator().manual_seed(seed + run.step)
     begun = time.monotonic() - run.elapsed_s
@@ -176,7 +176,7 @@ def train_stage(
             guiding_losses.append(float(lesson.guiding.detach()))
         loss = GUIDE_WEIGHT * lesson.take_guiding()
         if not stage.guide_only:
-            visit = lesson.visit(run.network, stage.end_share, generator)
+            visit = lesson.visit(run.network, stage.end_share, generator, recurrent=run.recurrent)
             restoring = visit.loss(stage.steady)
             losses.append(float(restoring.detach()))
             loss = loss + restoring

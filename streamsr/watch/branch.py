@@ -14,6 +14,7 @@ from ..clock import MONOTONIC, NS_PER_S, Clock
 from ..errors import DiskFullError, StreamSRError, redact
 from ..frame import Frame, Sink, StreamInfo
 from ..io.backoff import delays
+from ..machine import give_way
 from .status import SinkState, SinkStatus
 
 __all__ = ["Branch", "SinkPlan"]
@@ -125,6 +126,7 @@ class Branch:
     # -- on the thread --------------------------------------------------------------------------------
 
     def _run(self, info: StreamInfo) -> None:
+        give_way()  # encoding, as camera_enhancer's threads do
         pauses = delays(uniform=self._uniform)
         while not self._over():
             began_ns = self._clock.now_ns()

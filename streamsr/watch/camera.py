@@ -18,10 +18,12 @@ from typing import TYPE_CHECKING
 
 from ..clock import MONOTONIC
 from ..errors import SourceError, StreamSRError, redact
+from ..interpreter import dies_with_parent
 from ..loop import run
+from ..machine import give_way_as_group
 from .camera_job import CameraJob
 from .camera_status import StatusOfCamera
-from .link import Link, dies_with_parent
+from .link import Link
 from .logs import event, logging_to
 
 if TYPE_CHECKING:
@@ -146,6 +148,7 @@ async def _serve(fd: int) -> int:
 
 def main() -> int:
     dies_with_parent()
+    give_way_as_group()  # to the model process, which all cameras wait for
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the supervisor's to handle
     with logging_to(sys.stderr, "json"):
         return run(_serve(int(sys.argv[1])))

@@ -130,7 +130,7 @@ class CameraConfig(_Model):
     username_env and password_env or password_file: of the camera; sink_...: of every RTSP sink.
     scale: output over input size; size: (width, height) of the output instead, even; either way what the
     first picture gives stays, whatever size the camera changes to. fidelity: None is the enhancer's default.
-    budget_ms: age that a frame is to stay below; None: 2.5 frame intervals, at most 150 ms.
+    budget_ms: age that a frame is to stay below; None: 2.5 frame intervals, at most 300 ms.
     roi: x, y, width, height in px of the input; faces whose middle is outside are left as they are.
     priority: 0 is the highest; larger numbers give way first when the device is full.
     stall_timeout_s: without a picture for so long, the connection is given up. frozen_timeout_s: with the

@@ -7,9 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from ..aligner import Tracked
 from ..clock import MONOTONIC, Clock
 from ..face.tracker import MediaPipeTracker, Tracker
 from ..frame import Frame
+from ..machine import give_way
 from ..report import FrameReport
 from ..session import DEFAULT_FIDELITY, Restored, Session
 from .region import RegionTracker
@@ -33,6 +35,9 @@ class CameraEnhancer:
         self, restorer: RemoteRestorer, *, roi_px: tuple[int, int, int, int] | None, show: Show
     ) -> None:
         self._restorer, self._roi_px, self._show = restorer, roi_px, show
+
+    engine: str | None = None  # the model process's own affair
+    warnings: Sequence[str] = ()
 
     @property
     def device(self) -> str:
@@ -68,11 +73,19 @@ class CameraEnhancer:
 
 
 class _ShownSession(Session):
+    """Tracking and compositing give way to the model and to decoding: where all cameras want more than there
+    is, frames are dropped before work is spent on them, and none is decoded late."""
+
     def __init__(self, restorer: RemoteRestorer, show: Show, **options: Any) -> None:
         super().__init__(restorer, **options)
         self._show = show
 
+    def track(self, frame: Frame) -> Tracked:
+        give_way()
+        return super().track(frame)
+
     def composite(self, restored: Restored) -> tuple[Frame, FrameReport]:
+        give_way()
         out, report = super().composite(restored)
         self._show(restored.frame.image, out.image, [face.roi_px for face in report.faces])
         return out, report

@@ -28,6 +28,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ..errors import ConfigError, redact
+from ..session_options import EngineName
 from ..web.listen import Listen
 from .camera_config import FOLDER, CameraConfig, FilePath, Flag, Integer, Number
 from .credentials import KeyedError, secret
@@ -68,7 +69,8 @@ class RaySettings(_Model):
 
 class WatchSettings(_Model):
     """listen: HOST:PORT of HTTP, "" for none; port 0: any. token_env, token_file: of what has to be sent as
-    bearer token, needed with TLS for any address but loopback. threads: of the model process.
+    bearer token, needed with TLS for any address but loopback. threads: of the model process, by
+    default half of the CPUs: cameras decode, track and encode on the others.
     """
 
     listen: str = "127.0.0.1:9090"
@@ -80,6 +82,7 @@ class WatchSettings(_Model):
     hosts: tuple[str, ...] = ()
     origins: tuple[str, ...] = ()
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    engine: EngineName = "auto"
     threads: Annotated[Integer, Field(ge=1, le=256)] | None = None
     log: Literal["json", "text"] = "json"
     ray: RaySettings = RaySettings()

@@ -22,11 +22,12 @@ from typing import TYPE_CHECKING, Any
 
 from ..clock import NS_PER_S
 from ..errors import StreamSRError
-from ..machine import resident_mb, used_cpu_s
+from ..interpreter import dies_with_parent
+from ..machine import resident_mb, usable_cpus, used_cpu_s
 from .device_connection import Connection, ProtocolError
 from .device_job import DeviceJob, DeviceReport
 from .device_wire import Guide, Hello, Prepare, Restore, Welcome
-from .link import Link, dies_with_parent
+from .link import Link
 from .logs import logging_to
 
 if TYPE_CHECKING:
@@ -86,7 +87,8 @@ class Server:
 
         job = self._job
         weights = None if job.weights is None else Path(job.weights)
-        restorer = Restorer.load(weights, device=job.device, threads=job.threads)
+        threads = job.threads or max(1, usable_cpus() // 2)
+        restorer = Restorer.load(weights, device=job.device, engine=job.engine, threads=threads)
         try:
             return Evaluator(
                 restorer, job.fidelities, lambda error: self._loop.call_soon_threadsafe(self.end, error)

@@ -12,7 +12,7 @@ from .child import SILENT_S, Child
 from .device_job import DeviceJob, DeviceReport
 from .kept import Kept
 from .logs import ChildLines, event
-from .status import DeviceState, DeviceStatus
+from .status import DeviceFigures, DeviceState, DeviceStatus
 
 __all__ = ["KeptModel"]
 
@@ -38,8 +38,7 @@ class KeptModel(Kept):
         last, figures = self._last, {}
         state: DeviceState = self._stage
         if last is not None:
-            names = DeviceStatus.model_fields.keys() & DeviceReport.model_fields.keys() - {"state", "error"}
-            figures = {name: getattr(last, name) for name in names}
+            figures = {name: getattr(last, name) for name in DeviceFigures.model_fields}
             if state == "starting":
                 state = last.state
         return DeviceStatus(

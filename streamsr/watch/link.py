@@ -7,26 +7,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ctypes
 import json
 import os
-import signal
 import socket
 from collections.abc import AsyncIterator
 from typing import Any
 
-__all__ = ["LINE_BYTES", "Link", "dies_with_parent"]
+__all__ = ["LINE_BYTES", "Link"]
 
 LINE_BYTES = 2**20  # longest line: a picture for the dashboard is about 30 KB
 BACKLOG_BYTES = 2**20  # that wait for a supervisor that reads slowly; more is left out
-PR_SET_PDEATHSIG = 1
-
-
-def dies_with_parent() -> None:
-    """Ask the kernel for SIGKILL when the parent ends: also while a library holds the interpreter's lock."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) != 0:
-        raise OSError(ctypes.get_errno(), "prctl")
 
 
 class Link:

@@ -15,6 +15,7 @@ from ..run_report import Percentiles
 __all__ = [
     "CameraState",
     "CameraStatus",
+    "DeviceFigures",
     "DeviceState",
     "DeviceStatus",
     "SinkState",
@@ -124,19 +125,15 @@ class CameraStatus(_Model):
     cpu_s: float | None = None
 
 
-class DeviceStatus(_Model):
-    """The model process. Counters are of the process that runs now, ``restarts`` excepted.
+class DeviceFigures(_Model):
+    """What the model process counts, from its beginning.
 
     device: what it runs on, "cpu" or "cuda". batches: network calls by number of faces in them. restored:
     faces that went through the network. refused: requests that could not be done in time. queue: faces that
-    wait now. busy_share: part of the last seconds in which the network worked, in [0, 1].
+    wait now. busy_share: part of the last seconds in which the network worked, in [0, 1]. rss_mb: MB (10^6
+    bytes). cpu_s: CPU time used, s.
     """
 
-    state: DeviceState
-    since_s: float = 0.0
-    error: str | None = None
-    restarts: int = 0
-    process_id: int | None = None
     device: str | None = None
     batches: dict[int, int] = {}
     restored: int = 0
@@ -145,6 +142,16 @@ class DeviceStatus(_Model):
     busy_share: float = 0.0
     rss_mb: float | None = None
     cpu_s: float | None = None
+
+
+class DeviceStatus(DeviceFigures):
+    """The model process. Figures are of the process that runs now; ``restarts`` counts all."""
+
+    state: DeviceState
+    since_s: float = 0.0
+    error: str | None = None
+    restarts: int = 0
+    process_id: int | None = None
 
 
 class WatchStatus(_Model):

@@ -155,6 +155,7 @@ class Supervisor:
         return DeviceJob(
             socket=self._machines.socket,
             device=config.watch.device,
+            engine=config.watch.engine,
             threads=config.watch.threads,
             fidelities=tuple(sorted(levels)),
         )

@@ -1,0 +1,77 @@
+"""A face's restored detail, held steady from frame to frame without the network.
+
+A recursive filter along the motion: the detail of the frame before, moved to where the face is now, is mixed
+into that of this one wherever the camera's picture says that it still fits (motion and mask as in the
+recurrent cache of the network, after DGAF-VSR; its rescaling s is 1 here: s = 2 and 4 hold less steady).
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+
+from .motion import MOTION_PX, Motion, MotionFinder, motion_picture
+
+__all__ = ["COARSE", "KEPT", "MISFIT", "Detailed", "SteadyDetail"]
+
+KEPT = 0.6
+MISFIT = 0.06 * 127.5  # levels: a difference at which the mask has fallen to 1/e
+COARSE = 16  # px: what is coarser than so many is this frame's own
+_LUMA = np.array([[0.299, 0.587, 0.114]], np.float32)
+
+
+class Detailed(NamedTuple):
+    """x_in (S, S, 3), y (S/4, S/4, 3) uint8 RGB, both cut from the camera's picture; residual (S, S, 3)
+    float32 in levels, to be added to x_in."""
+
+    x_in: np.ndarray
+    y: np.ndarray
+    residual: np.ndarray
+
+
+class SteadyDetail:
+    """For one thread, any number of faces. kept: of what was, where it fits."""
+
+    def __init__(self, kept: float = KEPT) -> None:
+        self._kept = kept
+        self._motion = MotionFinder()
+        self._grids: dict[int, np.ndarray] = {}
+
+    def __call__(self, before: Detailed, now: Detailed) -> np.ndarray:
+        """The residual of ``now`` with the fine part of its luma held steady. Both of one face and one S."""
+        motion = self._motion.find(*(motion_picture(each.x_in, each.y) for each in (before, now)))
+        old, new = (cv2.transform(each.residual, _LUMA) for each in (before, now))
+        change = self._moved(old, motion) - new
+        change -= _coarse(change)
+        change *= cv2.resize(self._kept * self._fits(before.y, now.y, motion), new.shape)
+        return np.asarray(cv2.add(now.residual, cv2.merge([change, change, change])))
+
+    def _fits(self, before: np.ndarray, now: np.ndarray, motion: Motion) -> np.ndarray:
+        """(h, w) in [0, 1]: where ``before`` moved is what is seen ``now``, both (h, w, 3) uint8."""
+        change = cv2.subtract(now, self._moved(before, motion), dtype=cv2.CV_32F)
+        low = np.abs(cv2.blur(change, (3, 3)))
+        misfit = cv2.transform(low, np.full((1, 3), 1 / (3 * MISFIT), np.float32))
+        valid = cv2.resize(motion.valid, now.shape[1::-1], interpolation=cv2.INTER_AREA)
+        return np.asarray(cv2.exp(-misfit * misfit) * valid)
+
+    def _moved(self, x: np.ndarray, motion: Motion) -> np.ndarray:
+        side = len(x)
+        at = cv2.resize(motion.flow * np.float32(side / MOTION_PX), (side, side))
+        np.add(at, self._grid(side), out=at)
+        cells, fractions = cv2.convertMaps(at, None, cv2.CV_16SC2)  # type: ignore[call-overload]
+        return np.asarray(cv2.remap(x, cells, fractions, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE))
+
+    def _grid(self, side: int) -> np.ndarray:
+        if side not in self._grids:
+            px = np.arange(side, dtype=np.float32)
+            self._grids[side] = np.dstack(np.meshgrid(px, px))
+        return self._grids[side]
+
+
+def _coarse(x: np.ndarray) -> np.ndarray:
+    """``x`` (S, S) without what is finer than COARSE px."""
+    side = len(x) // COARSE
+    small = cv2.blur(cv2.resize(x, (side, side), interpolation=cv2.INTER_AREA), (3, 3))
+    return np.asarray(cv2.resize(small, (len(x), len(x))))

@@ -1,0 +1,98 @@
+"""A stream's pictures: where its crops are cut and its output is put together. Here on the CPU."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from .face.background import Background
+from .face.composite import Paste, certificate, covers, paste
+from .face.mask import face_mask
+from .face.steadiness import KEPT, Detailed, SteadyDetail
+from .face.tracker import TrackedFace
+from .frame import check_image
+from .model.crop import Crop, DeviceCrop
+from .model.reading import Trace
+from .report import Certificate
+
+__all__ = ["Detail", "HostPictures", "Pictures", "Placed"]
+
+Placed = tuple[np.ndarray, int]
+"""Where a crop lies, as ``TrackedFace.matrix``, and its side S."""
+
+
+@dataclass(frozen=True, slots=True)
+class Detail:
+    """A face's restored residual and how it is to be pasted. residual: as of ``Trace``, from the crop that
+    these pictures cut. weight: of the effect, in [0, 1]."""
+
+    face: TrackedFace
+    size: int
+    residual: Any
+    weight: float
+    gamma: float
+
+
+class Pictures(Protocol):
+    """The pixels of one stream, wherever they are. What ``take`` gives is opaque to everybody else.
+
+    ``take`` and ``cut`` are called on one thread, ``steady`` and ``composite`` on one each; they may differ.
+    """
+
+    def take(self, image: Any) -> Any:
+        """A frame's picture (H, W, 3) uint8 RGB, taken over. Raises FrameError for one that is none."""
+        ...
+
+    def seen(self, picture: Any) -> np.ndarray:
+        """What was taken, for a tracker: (H, W, 3) uint8 RGB."""
+        ...
+
+    def cut(self, picture: Any, faces: Sequence[Placed]) -> Sequence[Crop | DeviceCrop]: ...
+
+    def steady(self, before: Trace, now: Trace) -> Any:
+        """The residual of ``now`` with its fine detail held steady against that of ``before``, an earlier
+        frame of the same face and S; see ``face.steadiness``."""
+        ...
+
+    def composite(self, picture: Any, details: Sequence[Detail]) -> tuple[Any, Certificate]:
+        """The output (scale H, scale W, 3): enlarged, with the restored detail pasted in; of the kind that
+        ``take`` was given. And what was done to the camera's pixels."""
+        ...
+
+
+class HostPictures:
+    """In numpy, by OpenCV. kept: see ``SteadyDetail``."""
+
+    def __init__(self, scale: int, kept: float = KEPT) -> None:
+        self._scale = scale
+        self._background = Background(scale)
+        self._steady = SteadyDetail(kept)
+
+    def take(self, image: np.ndarray) -> np.ndarray:
+        check_image(image, "frame")
+        return image
+
+    def seen(self, picture: np.ndarray) -> np.ndarray:
+        return picture
+
+    def cut(self, picture: np.ndarray, faces: Sequence[Placed]) -> list[Crop]:
+        return [Crop.cut(picture, matrix, size) for matrix, size in faces]
+
+    def steady(self, before: Trace, now: Trace) -> np.ndarray:
+        seen = (Detailed(each.crop.x_in, each.crop.y, each.residual) for each in (before, now))
+        return self._steady(*seen)
+
+    def composite(self, picture: np.ndarray, details: Sequence[Detail]) -> tuple[np.ndarray, Certificate]:
+        pastes = [_paste(detail) for detail in details]
+        out = self._background.enlarge(picture, covers(pastes, picture))
+        before = paste(out, picture, pastes, self._scale)
+        rms, most = certificate(out, picture, self._scale)
+        return out, Certificate(*(before if before is not None else (rms, most)), rms, most)
+
+
+def _paste(detail: Detail) -> Paste:
+    mask = face_mask(detail.face.landmarks, detail.face.matrix, detail.size) * detail.weight
+    return Paste(detail.face.matrix, detail.residual, mask, detail.gamma)

@@ -1,0 +1,77 @@
+"""Where the tests of a GPU's session run: there, and on CPU tensors with the host's build of the kernels."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from kernel_host import run
+
+from streamsr.clock import MONOTONIC, Clock
+from streamsr.face.tracker import MediaPipeTracker
+from streamsr.gpu.pictures import DevicePictures
+from streamsr.kernels import launch
+from streamsr.model.device_backend import DeviceBackend
+from streamsr.model.restorer import Restorer, choose_device
+from streamsr.model.weights import load_weights
+from streamsr.session import Session
+
+__all__ = ["device", "device_session", "launches", "on_device"]
+
+_one_at_a_time = threading.Lock()  # the host's threadIdx is one for all threads
+_launches: Counter[str] = Counter()
+
+
+def _counted(inner: Callable[..., None]) -> Callable[..., None]:
+    def runner(op: str, *arguments: Any) -> None:
+        with _one_at_a_time:
+            _launches[op] += 1
+            inner(op, *arguments)
+
+    return runner
+
+
+@pytest.fixture(scope="module", params=["cpu", pytest.param("cuda", marks=pytest.mark.cuda)])
+def device(request: pytest.FixtureRequest) -> Iterator[torch.device]:
+    with pytest.MonkeyPatch.context() as patch:
+        inner = run if request.param == "cpu" else launch.RUNNERS["cuda"]
+        patch.setitem(launch.RUNNERS, request.param, _counted(inner))
+        yield choose_device(request.param)
+
+
+@pytest.fixture
+def launches() -> Counter[str]:
+    """By op, of this test."""
+    _launches.clear()
+    return _launches
+
+
+@contextmanager
+def on_device(path: Path | None, device: torch.device) -> Iterator[Restorer]:
+    restorer = Restorer(lambda: DeviceBackend(load_weights(path), device, "f32"))
+    yield restorer
+    restorer.close()
+
+
+@contextmanager
+def device_session(
+    restorer: Restorer, scale: int, *, steps: Any = 1, seed: int = 0, clock: Clock = MONOTONIC
+) -> Iterator[Session]:
+    session = Session(
+        restorer,
+        scale=scale,
+        fidelity=0.4,
+        steps=steps,
+        seed=seed,
+        tracker=MediaPipeTracker(),
+        clock=clock,
+        pictures=DevicePictures(scale, restorer.device),
+    )
+    yield session
+    session.close()
