@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from av.video.reformatter import VideoReformatter
 
 from streamsr.face.alignment import crop_aligned
-from streamsr.face.composite import Paste, certificate, paste
+from streamsr.face.composite import Paste, paste
 from streamsr.face.motion import MOTION_PX, MotionFinder
 from streamsr.frame import Colour, Matrix, Range
 from streamsr.io.colour import from_rgb
@@ -74,9 +74,7 @@ def _consistency(size: int, scale: int, height: int, width: int) -> Pair:
     faces, first, below, seen = (torch.from_numpy(x) for x in (*placed, base[None], camera[None]))
 
     def composite() -> None:
-        out = base.copy()
-        paste(out, camera, [face], scale)
-        certificate(out, camera, scale)
+        paste(base.copy(), camera, [face], scale)
 
     return Pair(
         f"paste {size} px into {scale * width}x{scale * height}",

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from .face.background import Background
-from .face.composite import Paste, certificate, covers, paste
+from .face.composite import Paste, covers, paste
 from .face.mask import face_mask
 from .face.steadiness import KEPT, Detailed, SteadyDetail
 from .face.tracker import TrackedFace
@@ -87,10 +87,10 @@ class HostPictures:
 
     def composite(self, picture: np.ndarray, details: Sequence[Detail]) -> tuple[np.ndarray, Certificate]:
         pastes = [_paste(detail) for detail in details]
-        out = self._background.enlarge(picture, covers(pastes, picture))
-        before = paste(out, picture, pastes, self._scale)
-        rms, most = certificate(out, picture, self._scale)
-        return out, Certificate(*(before if before is not None else (rms, most)), rms, most)
+        under = covers(pastes, picture, self._scale)
+        out = self._background.enlarge(picture, under)
+        before, after = paste(out, picture, pastes, self._scale, under)
+        return out, Certificate(*before, *after)
 
 
 def _paste(detail: Detail) -> Paste:

@@ -13,7 +13,7 @@ from portrait import write_portrait_data
 from streamsr.bench import background
 from streamsr.bench.fidelity import psnr_y
 from streamsr.face.background import Background, Cover, upscale
-from streamsr.face.composite import certificate
+from streamsr.face.reduction import certificate
 
 RNG = np.random.default_rng(5)
 TRUTH = moving_portrait(0, 512, 512)

@@ -55,21 +55,18 @@ __device__ inline Reach reach_of(float centre, float radius, int size) {
     return {(int)fminf(first, (float)size), (int)fmaxf(last, -1.0f)};
 }
 
-// What a px counts, by its distance: the cubic's weight where the patch is enlarged, and towards a shrink of
-// MOSTLY_TENT more and more the tent's.
-const float MOSTLY_TENT = 1.5f;
+// From this shrink on a filter is a tent as wide as a px of the output; below, the cubic.
+const float TENT_FROM = 2.0f;
 
+// what a px counts, by its distance
 struct Filter {
-    float shrink, cubics, tents;  // the shares of the two; the tent's is divided by its sum
+    float shrink, tents;  // 1 / the sum of the tent's weights; 0: the cubic
 
-    __device__ inline Filter(float centre, float shrink) : shrink(shrink) {
-        const float share = fminf((shrink - 1.0f) / (MOSTLY_TENT - 1.0f), 1.0f);
-        cubics = 1.0f - share;
-        tents = share > 0.0f ? share / tent_sum(centre, shrink) : 0.0f;
-    }
+    __device__ inline Filter(float centre, float shrink)
+        : shrink(shrink), tents(shrink < TENT_FROM ? 0.0f : 1.0f / tent_sum(centre, shrink)) {}
 
     __device__ inline float operator()(float distance) const {
-        return cubics * cubic(distance) + tents * tent(distance / shrink);
+        return tents == 0.0f ? cubic(distance) : tents * tent(distance / shrink);
     }
 };
 
@@ -93,7 +90,7 @@ __device__ inline void sample_residual(const Paste &a, const Face &face, int x, 
     const View &residual = a.residual[face.patches], &mask = a.mask[face.patches];
     const At at = mapped(face.to_patch, x - face.box[0], y - face.box[1]);
     const int height = mask.size[1], width = mask.size[2];
-    const bool near = face.shrink < MOSTLY_TENT;
+    const bool near = face.shrink < TENT_FROM;
     const float radius = near ? 2.0f : face.shrink;
     const Filter wide(at.u, face.shrink), high(at.v, face.shrink);
     const Reach across = reach_of(at.u, radius, width), down = reach_of(at.v, radius, height);

@@ -18,7 +18,7 @@ from .faces import BLOCK_AT_SCALE_1, FACE, block_px
 __all__ = ["Pasted", "Patches", "certificate", "cubic", "paste"]
 
 LUMA = (0.299, 0.587, 0.114)  # BT.601
-MOSTLY_TENT = 1.5
+TENT_FROM = 2.0  # from this shrink on a filter is a tent as wide as a px of the output; below, the cubic
 
 
 class Patches(NamedTuple):
@@ -102,11 +102,11 @@ def _residual(row: np.void, patches: Patches, dtype: torch.dtype) -> Tensor:
     x0, y0, x1, y1 = row["box"].tolist()
     shrink = float(row["shrink"])
     factor = float(row["gain"]) * float(row["weight"])
-    tents = min(max((shrink - 1) / (MOSTLY_TENT - 1), 0.0), 1.0)
-    return factor * _sample(residual * mask[..., None], row["to_patch"], (y1 - y0, x1 - x0), shrink, tents)
+    patch = residual * mask[..., None]
+    return factor * _sample(patch, row["to_patch"], (y1 - y0, x1 - x0), shrink, shrink >= TENT_FROM)
 
 
-def _sample(patch: Tensor, matrix: np.ndarray, size: tuple[int, int], shrink: float, tents: float) -> Tensor:
+def _sample(patch: Tensor, matrix: np.ndarray, size: tuple[int, int], shrink: float, tents: bool) -> Tensor:
     """patch (S, S, C) as it lies under (h, w) px, which ``matrix`` takes to px of the patch; 0 around it."""
     rows = torch.arange(size[0], dtype=patch.dtype, device=patch.device)[:, None]
     columns = torch.arange(size[1], dtype=patch.dtype, device=patch.device)
@@ -124,13 +124,13 @@ def _sample(patch: Tensor, matrix: np.ndarray, size: tuple[int, int], shrink: fl
     return found
 
 
-def _weights(at: Tensor, side: int, shrink: float, tents: float) -> tuple[Tensor, Tensor]:
+def _weights(at: Tensor, side: int, shrink: float, tents: bool) -> tuple[Tensor, Tensor]:
     """The px of a line of ``side`` px around each position, and what each counts, in a last dimension."""
-    reach = 2 if tents < 1 else max(int(np.ceil(shrink)), 1)
+    reach = max(int(np.ceil(shrink)), 1) if tents else 2
     px = at.floor()[..., None] + torch.arange(1 - reach, reach + 1, device=at.device)
     distance = px - at[..., None]
     tent = (1 - (distance / shrink).abs()).clamp_min(0)
-    weight = tents * tent / tent.sum(-1, keepdim=True) + (1 - tents) * cubic(distance)
+    weight = tent / tent.sum(-1, keepdim=True) if tents else cubic(distance)
     inside = (px >= 0) & (px < side)
     return px.clamp(0, side - 1).long(), torch.where(inside, weight, 0.0)
 
@@ -161,7 +161,7 @@ def _project(picture: Tensor, seen: Tensor, row: np.void, mask: Tensor, scale: i
         row["to_mask"],
         (bottom - top, right - left),
         float(row["mask_shrink"]),
-        1.0,
+        True,
     )
     mixed = error @ torch.tensor(LUMA, dtype=error.dtype, device=error.device)
     taken = float(row["weight"]) * shown * (chroma * error + (luma - chroma) * mixed[..., None])

@@ -47,7 +47,7 @@ class Background:
         self._colours = np.empty((0, 0, 3), np.float32)
         self._sharpened = np.empty((0, 0, 3), np.uint8)
 
-    def enlarge(self, image: np.ndarray, faces: Sequence[Cover] = ()) -> np.ndarray:
+    def enlarge(self, image: np.ndarray, faces: Sequence[Cover | None] = ()) -> np.ndarray:
         """(H, W, 3) uint8 -> (scale H, scale W, 3); ``upscale`` itself under ``faces``, and at scale 1."""
         if self._scale == 1:
             return image.copy()
@@ -64,7 +64,7 @@ class Background:
         cv2.boxFilter(other, cv2.CV_32F, (AROUND_PX, AROUND_PX), dst=energy)
         np.divide(energy, np.add(energy, np.float32(self._noise**2), out=other), out=energy)
         cv2.multiply(error, energy, dst=error, scale=self._strength)
-        for weight, (x0, y0, x1, y1) in faces:
+        for weight, (x0, y0, x1, y1) in filter(None, faces):
             error[y0:y1, x0:x1] *= 1 - weight
         cv2.merge([error] * 3, dst=self._colours)
         cv2.add(image, self._colours, dst=self._sharpened, dtype=cv2.CV_8U)
