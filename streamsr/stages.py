@@ -224,6 +224,7 @@ class Stages:
                 codec=options.codec,
                 crf=options.crf,
                 overwrite=options.overwrite,
+                live=self.live,
             )
         self._sink = sink
         width, height = self.output_px

@@ -153,6 +153,18 @@ def test_crf_sets_the_quality(tmp_path: Path) -> None:
     assert (tmp_path / "default.mp4").stat().st_size == sizes[1]
 
 
+@pytest.mark.parametrize("live", [False, True])
+def test_a_live_file_holds_no_picture_back(tmp_path: Path, live: bool) -> None:
+    """x264 writes its settings into the stream."""
+    path = tmp_path / "a.mp4"
+    frames = [frame(n, n, 1 / RATE, (160, 120)) for n in range(12)]
+    write(FileSink(str(path), live=live), frames)
+    settings = path.read_bytes().split(b"options: ")[1].split(b"\0")[0].split()
+    assert any(each.startswith(b"rc_lookahead=") for each in settings) != live
+    assert (b"aq=0" in settings) == live
+    assert [each.pts for each in read_all(path)[1]] == [each.pts for each in frames]
+
+
 @pytest.mark.parametrize("source_suffix", ["mp4", "mkv"])
 @pytest.mark.parametrize("sink_suffix", ["mp4", "mkv", "mov"])
 @pytest.mark.parametrize("audio_s", [0.3, 1.0, 3.0])

@@ -59,6 +59,7 @@ def open_sink(
     codec: str = "h264",
     crf: int | None = None,
     overwrite: bool = False,
+    live: bool = False,
     sei: Callable[[int], str] | None = None,
 ) -> Sink:
     """The sink that ``url`` names; its ``open`` does the work, and raises SinkError.
@@ -67,7 +68,7 @@ def open_sink(
     source_url: where the pictures come from. If it is a file, a file output gets its audio, copied.
     sei: of an RTSP output, see ``RtspSink``.
     codec: "h264", "ffv1" (lossless, .mkv and .avi), or one of ``hardware.ENCODERS``. crf: of all but ffv1;
-        None: the sink's default.
+        None: the sink's default. live: a video file has to keep up, and may be larger for it.
     Raises ConfigError for anything else.
     """
     scheme = _scheme(url, "output")
@@ -86,7 +87,7 @@ def open_sink(
     from .file_sink import FileSink
 
     source_path = source_url if source_url is not None and os.path.isfile(source_url) else None
-    return FileSink(url, source_path=source_path, codec=codec, crf=crf, overwrite=overwrite)
+    return FileSink(url, source_path=source_path, codec=codec, crf=crf, overwrite=overwrite, live=live)
 
 
 def _scheme(url: str, what: str) -> str | None:

@@ -23,6 +23,7 @@ from .colour import from_rgb, tag
 from .fragments import is_complete
 from .hardware import ENCODERS as HARDWARE
 from .hardware import encoder_options, encoding_fails
+from .x264 import live_options
 
 __all__ = ["FileSink"]
 
@@ -66,7 +67,7 @@ class FileSink:
     overwrite: replace an existing file; without it that is an error in ``open``.
     fragment_s: MP4 and MOV in fragments of so many seconds, each from a keyframe on. Of such a file ``abort``
         and a kill leave the hidden partial file behind, for ``streamsr.io.fragments.salvage``.
-    threads: of the encoder.
+    threads: of the encoder. live: it has to keep up, and holds no picture back; see ``x264.live_options``.
 
     h264 is yuv420p, and yuv444p where a side is odd: the size is never changed. Pictures are
     converted with the stream's colour (matrix and range) and tagged with it; ffv1 holds RGB, which
@@ -87,6 +88,7 @@ class FileSink:
         overwrite: bool = False,
         fragment_s: float | None = None,
         threads: int = 2,
+        live: bool = False,
     ) -> None:
         self.url = path
         suffix = Path(path).suffix.lower()
@@ -112,6 +114,7 @@ class FileSink:
         self._overwrite = overwrite
         self._fragment_s = fragment_s
         self._threads = threads
+        self._live = live
         self._reformatter = VideoReformatter()
         self._output: _Output | None = None
 
@@ -238,11 +241,12 @@ class FileSink:
             even = info.width % 2 == 0 and info.height % 2 == 0
             pixel_format = "yuv420p" if even else "yuv444p"
             # B-frames would need a dts below the first pts, which Matroska answers by moving all pts
-            stream.options = {"preset": "veryfast", "crf": str(self._crf), "bf": "0"}
+            speed = live_options() if self._live else {"preset": "veryfast"}
+            stream.options = {**speed, "crf": str(self._crf), "bf": "0"}
             if self._fragment_s is not None:
                 stream.options |= {"forced-idr": "1", "sc_threshold": "0"}
             if self._codec in HARDWARE:
-                stream.options = {**encoder_options(self._crf, None, live=False)}
+                stream.options = {**encoder_options(self._crf, None, live=self._live)}
         stream.pix_fmt = pixel_format
         stream.time_base = time_base
         context = stream.codec_context

@@ -31,6 +31,7 @@ from av.video.reformatter import VideoReformatter
 from ..frame import Colour, Matrix, Range
 from .colour import from_rgb, tag
 from .hardware import encoder_options
+from .x264 import live_options
 from .nal import with_sei
 from .rtsp_peer import explain, knock
 
@@ -144,8 +145,7 @@ def _encoder_options(job: Job) -> dict[str, str]:
     if job.encoder != "libx264":
         return encoder_options(job.crf, job.bit_rate, live=True)
     options = {
-        "preset": "veryfast",
-        "tune": "zerolatency",
+        **live_options(),
         "forced-idr": "1",
         "x264-params": "repeat-headers=1",  # for whoever joins a server that does not keep them
     }

@@ -26,6 +26,7 @@ from av.frame import Frame
 from av.video.codeccontext import VideoCodecContext
 
 from ..io.colour import colour_of, tag
+from ..io.x264 import live_options
 from .jitter_buffer import frames_in
 
 if TYPE_CHECKING:
@@ -110,7 +111,7 @@ class SteadyH264Encoder(_Steady, H264Encoder):
     def _open(self, frame: VideoFrame) -> VideoCodecContext:
         codec = _opened("libx264", frame, self._rate, self._profile)
         codec.profile = "Baseline"
-        codec.options |= {"preset": self._profile.x264_preset, "tune": "zerolatency"}
+        codec.options |= live_options(self._profile.x264_preset)
         return codec
 
 

@@ -164,7 +164,7 @@ class SegmentSink:
         with self._explained():
             while (path := self._folder / _name(began)).exists():  # the wall clock was set back
                 began += timedelta(milliseconds=1)
-        file = FileSink(str(path), crf=self._crf, fragment_s=FRAGMENT_S, threads=1)
+        file = FileSink(str(path), crf=self._crf, fragment_s=FRAGMENT_S, threads=1, live=True)
         try:
             file.open(self._info)
         except SinkError as error:
