@@ -11,7 +11,19 @@ import numpy as np
 
 from .errors import FrameError
 
-__all__ = ["MAX_SIDE_PX", "Colour", "Frame", "Matrix", "Range", "Sink", "Source", "StreamInfo", "check_image"]
+__all__ = [
+    "MAX_SIDE_PX",
+    "Colour",
+    "Frame",
+    "Matrix",
+    "Range",
+    "Sink",
+    "Source",
+    "StreamInfo",
+    "Yuv420p",
+    "check_image",
+    "check_picture",
+]
 
 MAX_SIDE_PX = 16384  # of an output picture
 
@@ -44,12 +56,38 @@ class Colour:
     transfer: int = 2
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Yuv420p:
+    """A picture as encoders take it, on its way to a sink that does; see ``Sink``.
+
+    planes: (3 H / 2, W) uint8, C-contiguous, H and W even: Y, then Cb, then Cr, without gaps.
+    colour: what they were made with. Raises FrameError for other planes.
+    """
+
+    planes: np.ndarray
+    colour: Colour
+
+    def __post_init__(self) -> None:
+        rows, width = self.planes.shape if self.planes.ndim == 2 else (0, 0)
+        if not rows or not width or rows % 3 or width % 2 or self.planes.dtype != np.uint8:
+            raise FrameError(
+                "planes must be (3 H / 2, W) uint8 with H and W even, got "
+                f"{self.planes.shape} {self.planes.dtype}"
+            )
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(H, W)."""
+        rows, width = self.planes.shape
+        return rows // 3 * 2, width
+
+
 @dataclass(frozen=True, slots=True)
 class Frame:
     """One picture on its way through.
 
     image: (H, W, 3) uint8, RGB, full range, C-contiguous; in a session on a GPU it may lie there, see
-        ``gpu.pictures``.
+        ``gpu.pictures``. To a sink that takes it, it may come as a ``Yuv420p``.
     pts, duration: in units of time_base; kept unchanged from source to sink.
     captured_ns: monotonic time at which the frame entered this process (for a paced file: was due).
     index: 0, 1, 2... in the order of the source; gaps are frames dropped on the way.
@@ -127,6 +165,8 @@ class Sink(Protocol):
 
     url: str
     # ``warnings``: as of a source
+    # ``takes_yuv420p``, a bool, where there is one: whether, now that it is open, a picture of its size may
+    # also come as a Yuv420p in its colour
 
     def open(self, info: StreamInfo) -> None:
         """``info`` describes the pictures to come, at the output size. Raises SinkError."""
@@ -153,3 +193,9 @@ def check_image(image: np.ndarray, name: str = "image") -> None:
         raise FrameError(f"{name} must be (H, W, 3), got {tuple(image.shape)}")
     if image.dtype != np.uint8:
         raise FrameError(f"{name} must be uint8, got {image.dtype}")
+
+
+def check_picture(image: np.ndarray | Yuv420p) -> None:
+    """``check_image`` for a sink that takes Yuv420p, too."""
+    if not isinstance(image, Yuv420p):
+        check_image(image)

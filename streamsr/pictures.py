@@ -13,7 +13,7 @@ from .face.composite import Paste, covers, paste
 from .face.mask import face_mask
 from .face.steadiness import KEPT, Detailed, SteadyDetail
 from .face.tracker import TrackedFace
-from .frame import check_image
+from .frame import StreamInfo, check_image
 from .model.crop import Crop, DeviceCrop
 from .model.reading import Trace
 from .report import Certificate
@@ -57,9 +57,14 @@ class Pictures(Protocol):
         frame of the same face and S; see ``face.steadiness``."""
         ...
 
-    def composite(self, picture: Any, details: Sequence[Detail]) -> tuple[Any, Certificate]:
+    def composite(
+        self, picture: Any, details: Sequence[Detail], yuv420p: StreamInfo | None = None
+    ) -> tuple[Any, Certificate]:
         """The output (scale H, scale W, 3): enlarged, with the restored detail pasted in; of the kind that
-        ``take`` was given. And what was done to the camera's pixels."""
+        ``take`` was given. And what was done to the camera's pixels.
+
+        yuv420p: the output may as well be a ``Yuv420p``, if it is of this size; then in this colour.
+        """
         ...
 
 
@@ -85,7 +90,10 @@ class HostPictures:
         seen = (Detailed(each.crop.x_in, each.crop.y, each.residual) for each in (before, now))
         return self._steady(*seen)
 
-    def composite(self, picture: np.ndarray, details: Sequence[Detail]) -> tuple[np.ndarray, Certificate]:
+    def composite(
+        self, picture: np.ndarray, details: Sequence[Detail], yuv420p: StreamInfo | None = None
+    ) -> tuple[np.ndarray, Certificate]:
+        """Always RGB: the sink converts it as fast, and on a thread of its own."""
         pastes = [_paste(detail) for detail in details]
         under = covers(pastes, picture, self._scale)
         out = self._background.enlarge(picture, under)

@@ -14,7 +14,7 @@ from .clock import NS_PER_MS, Clock
 from .errors import ConfigError
 from .face.tracker import Tracker
 from .fit import SCALES
-from .frame import Frame
+from .frame import Frame, StreamInfo
 from .ladder import Ladder, Rung
 from .memory import FaceMemory
 from .model.consistency import gamma
@@ -75,7 +75,8 @@ class Session:
     """One stream. ``track``, ``restore`` and ``composite`` belong to one thread each, which may differ.
 
     On the thread of ``restore``, ``fidelity`` and ``steps`` may be set between two frames, and ``enabled``:
-    False lets the upscaled original through, and the reports of those frames name no face.
+    False lets the upscaled original through, and the reports of those frames name no face. ``yuv420p``, set
+    before the first frame: see ``stages.Session``.
     """
 
     def __init__(
@@ -98,6 +99,7 @@ class Session:
         self._restorer, self._clock = restorer, clock
         self.scale, self.fidelity, self.steps, self.seed = scale, fidelity, steps, seed
         self.enabled = True
+        self.yuv420p: StreamInfo | None = None
         restorer.prepare(fidelity)
         self._pictures: Pictures = HostPictures(scale) if pictures is None else pictures
         self._aligner = Aligner(tracker, self._pictures, scale, restorer.sizes)
@@ -148,7 +150,7 @@ class Session:
     def composite(self, restored: Restored) -> tuple[Frame, FrameReport]:
         """The output frame: enlarged, with the restored detail pasted in, and what became of it."""
         watch = _Stopwatch(dict(restored.stage_ms))
-        out, proof = self._pictures.composite(restored.picture, restored.details)
+        out, proof = self._pictures.composite(restored.picture, restored.details, self.yuv420p)
         watch.lap("composite")
         if restored.details:
             self._ladder.learn_rest(watch.laps["composite"])

@@ -31,13 +31,16 @@ class Session(Protocol):
     """One stream's state in an enhancer. ``track``, ``restore`` and ``composite`` have a thread each.
 
     A live pipeline may drop what one returned before the next sees it: whatever a later frame has to
-    know of it (a new identity, a discontinuity) must not be in it alone. The three attributes are set on
-    the thread of ``restore``, between two frames; ``enabled``: False lets the upscaled original through.
+    know of it (a new identity, a discontinuity) must not be in it alone. The first three attributes are set
+    on the thread of ``restore``, between two frames; ``enabled``: False lets the upscaled original through.
+    ``yuv420p`` is set before the first frame: the output as its sink was opened, if that takes ``Yuv420p``,
+    which ``composite`` may then give.
     """
 
     fidelity: Any
     steps: Any
     enabled: bool
+    yuv420p: StreamInfo | None
 
     def track(self, frame: Frame) -> Any: ...
 
@@ -228,7 +231,11 @@ class Stages:
             )
         self._sink = sink
         width, height = self.output_px
-        sink.open(replace(info, width=width, height=height))
+        output = replace(info, width=width, height=height)
+        sink.open(output)
+        if getattr(sink, "takes_yuv420p", False):
+            assert self._session is not None
+            self._session.yuv420p = output
 
     def _read(self) -> tuple[Frame | None, float]:
         assert self._source is not None

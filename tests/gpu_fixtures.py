@@ -22,7 +22,7 @@ from streamsr.model.restorer import Restorer, choose_device
 from streamsr.model.weights import load_weights
 from streamsr.session import Session
 
-__all__ = ["device", "device_session", "launches", "on_device"]
+__all__ = ["DeviceEnhancer", "device", "device_session", "launches", "on_device"]
 
 _one_at_a_time = threading.Lock()  # the host's threadIdx is one for all threads
 _launches: Counter[str] = Counter()
@@ -63,7 +63,13 @@ def on_device(path: Path | None, device: torch.device) -> Iterator[Restorer]:
 def device_session(
     restorer: Restorer, scale: int, *, steps: Any = 1, seed: int = 0, clock: Clock = MONOTONIC
 ) -> Iterator[Session]:
-    session = Session(
+    session = _session(restorer, scale, steps, seed, clock)
+    yield session
+    session.close()
+
+
+def _session(restorer: Restorer, scale: int, steps: Any, seed: int, clock: Clock) -> Session:
+    return Session(
         restorer,
         scale=scale,
         fidelity=0.4,
@@ -73,5 +79,15 @@ def device_session(
         clock=clock,
         pictures=DevicePictures(scale, restorer.device),
     )
-    yield session
-    session.close()
+
+
+class DeviceEnhancer:
+    """``stages.Enhancer``, for a pipeline."""
+
+    engine, model_sha256, warnings = "eager", "0" * 64, ()
+
+    def __init__(self, restorer: Restorer) -> None:
+        self._restorer, self.device = restorer, restorer.device_type
+
+    def session(self, *, scale: int = 2, clock: Clock = MONOTONIC) -> Session:
+        return _session(self._restorer, scale, 1, 0, clock)

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from av.video.reformatter import VideoReformatter
 
-from streamsr.errors import DecodeError
-from streamsr.frame import Colour, Matrix, Range
-from streamsr.io.colour import UprightRgb, colour_of, from_rgb, oriented, to_rgb
+from streamsr.errors import DecodeError, FrameError
+from streamsr.frame import Colour, Matrix, Range, Yuv420p
+from streamsr.io.colour import UprightRgb, colour_of, encodable, from_rgb, oriented, to_rgb
 from streamsr.io.file import FileSource
 from streamsr.io.file_sink import FileSink
 
@@ -153,6 +153,27 @@ def test_round_trip_keeps_picture_and_tags(tmp_path: Path, colour: Colour, codec
         assert second_colour == colour
         assert error(second, first) < 1.5
         assert error(second, image) < 1.5
+
+
+@pytest.mark.parametrize("size", [(64, 48), (62, 46), (2, 2), (130, 90)])
+@pytest.mark.parametrize("colour", COLOURS, ids=lambda colour: f"{colour.matrix.value}-{colour.range.value}")
+def test_planes_for_an_encoder_stay_as_they_are(colour: Colour, size: tuple[int, int]) -> None:
+    width, height = size
+    planes = np.random.default_rng(0).integers(0, 256, (3 * height // 2, width), np.uint8)
+    picture = Yuv420p(planes, colour)
+    assert picture.shape == (height, width)
+    frame = encodable(picture, Colour(), "yuv420p", VideoReformatter())
+    assert (frame.format.name, frame.width, frame.height) == ("yuv420p", width, height)
+    assert np.array_equal(frame.to_ndarray(), planes)
+    assert colour_of(frame) == colour
+
+
+@pytest.mark.parametrize("shape", [(4, 4), (6, 3), (0, 4), (6, 0), (6, 4, 3)])
+def test_what_cannot_be_planes_is_refused(shape: tuple[int, ...]) -> None:
+    with pytest.raises(FrameError, match=r"planes must be \(3 H / 2, W\) uint8"):
+        Yuv420p(np.zeros(shape, np.uint8), Colour())
+    with pytest.raises(FrameError, match="float32"):
+        Yuv420p(np.zeros((6, 4), np.float32), Colour())
 
 
 def test_the_matrix_matters() -> None:

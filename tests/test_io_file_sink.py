@@ -9,13 +9,16 @@ from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
+from av.video.reformatter import VideoReformatter
 from media import audio_packets, moving_picture, write_video
 
 from streamsr.errors import ConfigError, SinkError, SourceError
-from streamsr.frame import Frame, StreamInfo
+from streamsr.frame import Colour, Frame, Matrix, Range, StreamInfo, Yuv420p
 from streamsr.io import open_sink, open_source
+from streamsr.io.colour import from_rgb
 from streamsr.io.file import FileSource
 from streamsr.io.file_sink import FileSink
 
@@ -35,6 +38,11 @@ def write(sink: FileSink, frames: list[Frame], rate: Fraction = RATE) -> None:
     for each in frames:
         sink.write(each)
     sink.close()
+
+
+def planar(index: int, size: tuple[int, int], colour: Colour) -> Frame:
+    planes = from_rgb(moving_picture(index, *size), colour, "yuv420p", VideoReformatter()).to_ndarray()
+    return Frame(Yuv420p(planes, colour), index, 1 / RATE, 0, index=index)  # type: ignore[arg-type]
 
 
 def copy(source_path: Path, sink_path: Path, **options) -> None:  # type: ignore[no-untyped-def]
@@ -399,3 +407,46 @@ def test_audio_source_that_is_gone(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="cannot read the audio"):
         sink.open(StreamInfo(64, 48, RATE, 1 / RATE))
     assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "size", "taken"),
+    [
+        ("a.mp4", "h264", (64, 48), True),
+        ("a.mp4", "h264", (64, 47), False),
+        ("a.mp4", "h264", (63, 48), False),
+        ("a.mkv", "ffv1", (64, 48), False),
+    ],
+)
+def test_who_takes_planes(tmp_path: Path, name: str, codec: str, size: tuple[int, int], taken: bool) -> None:
+    sink = FileSink(str(tmp_path / name), codec=codec)
+    assert not sink.takes_yuv420p
+    sink.open(StreamInfo(*size, RATE, 1 / RATE))
+    assert sink.takes_yuv420p is taken
+    sink.abort()
+
+
+@pytest.mark.parametrize("size", [(64, 48), (62, 46)])
+def test_planes_and_pictures_by_turns(tmp_path: Path, size: tuple[int, int]) -> None:
+    """Planes reach the encoder untouched, and are what it would have made of the pictures."""
+    colour = Colour(Matrix.BT709, Range.FULL, 1, 1)
+    sink = FileSink(str(tmp_path / "a.mp4"), crf=0)  # x264's lossless
+    sink.open(StreamInfo(*size, RATE, 1 / RATE, colour))
+    for index in range(6):
+        sink.write(planar(index, size, colour) if index % 2 else frame(index, index, 1 / RATE, size))
+    sink.close()
+    info, _ = read_all(tmp_path / "a.mp4")
+    assert info.colour == colour
+    with av.open(str(tmp_path / "a.mp4")) as container:
+        for index, decoded in enumerate(container.decode(video=0)):
+            wanted = planar(index, size, colour).image.planes  # type: ignore[attr-defined]
+            assert np.array_equal(decoded.to_ndarray(), wanted)
+    assert index == 5
+
+
+def test_planes_of_another_size_are_refused(tmp_path: Path) -> None:
+    sink = FileSink(str(tmp_path / "a.mp4"))
+    sink.open(StreamInfo(64, 48, RATE, 1 / RATE))
+    with pytest.raises(SinkError, match="must be 64x48, got 48x64"):
+        sink.write(planar(0, (48, 64), Colour()))
+    assert not list(tmp_path.iterdir())

@@ -16,11 +16,13 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from av.video.reformatter import VideoReformatter
 from helpers import wait_until
 from rtsp_server import RtspServer, free_port, publish_in, publish_out, publishers
 
 from streamsr.errors import ConfigError, SinkError
-from streamsr.frame import Colour, Frame, Matrix, Range, StreamInfo
+from streamsr.frame import Colour, Frame, Matrix, Range, StreamInfo, Yuv420p
+from streamsr.io.colour import from_rgb
 from streamsr.io.rtsp import RtspSource
 from streamsr.io.rtsp_sink import RtspSink
 
@@ -66,6 +68,11 @@ def two_colours(width=160, height=120):
     return image
 
 
+def in_planes(image):
+    planes = from_rgb(image, INFO.colour, "yuv420p", VideoReformatter()).to_ndarray()
+    return Yuv420p(planes, INFO.colour)
+
+
 def noise(height, width):
     return list(np.random.default_rng(0).integers(0, 256, (8, height, width, 3), np.uint8))
 
@@ -96,10 +103,15 @@ class Writer:
             index += 1
 
 
-def test_what_is_published_can_be_read_back(server, sink):
+@pytest.mark.parametrize(
+    "images", [[two_colours()], [in_planes(two_colours())], [in_planes(two_colours()), two_colours()]]
+)
+def test_what_is_published_can_be_read_back(server, sink, images):
     output = sink(server.url("/in"))
+    assert not output.takes_yuv420p
     output.open(INFO)
-    with Writer(output, two_colours()):
+    assert output.takes_yuv420p
+    with Writer(output, *images):
         source = RtspSource(server.url("/out"))
         try:
             assert source.open().colour == INFO.colour

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from streamsr.errors import KernelError
 from streamsr.frame import Colour, Matrix, Range
-from streamsr.kernels.colour import nv12, reference
+from streamsr.kernels.colour import nv12, reference, yuv420p
 
 __all__ = ["place"]
 
@@ -78,6 +78,27 @@ def test_planes_with_a_pitch(place):
     nv12(rgb, out=(y, uv))
     assert all(torch.equal(a, b) for a, b in zip((y, uv), nv12(rgb), strict=True))
     assert (block[:, :, 22:] == 93).all()
+
+
+@pytest.mark.parametrize("shape", [(2, 64, 96), (1, 34, 46), (3, 2, 2), (1, 18, 260), (0, 4, 4)])
+@pytest.mark.parametrize(("matrix", "span"), COLOURS)
+def test_yuv420p_is_nv12_in_three_planes(place, shape, matrix, span):
+    rgb = _picture(7, *shape).to(place)
+    batch, height, width = shape
+    y, uv = nv12(rgb, matrix, span)
+    wanted = torch.cat([each.flatten(1) for each in (y, uv[..., 0], uv[..., 1])], 1)
+    planes = yuv420p(rgb, matrix, span)
+    assert planes.shape == (batch, height // 2 * 3, width) and planes.is_contiguous()
+    assert torch.equal(planes.flatten(1), wanted)
+
+
+@pytest.mark.parametrize(
+    ("shape", "message"),
+    [((1, 5, 4, 3), "must be even, got 5 and 4"), ((1, 4, 5, 3), "got 4 and 5"), ((4, 4, 3), "rgb must be")],
+)
+def test_yuv420p_wants_even_sides(place, shape, message):
+    with pytest.raises(KernelError, match=message):
+        yuv420p(torch.zeros(shape, dtype=torch.uint8, device=place))
 
 
 def test_planes_are_taken_from_channels_first_too(place):

@@ -13,12 +13,17 @@ import pytest
 from aiortc import MediaStreamTrack
 from aiortc.mediastreams import VIDEO_TIME_BASE, MediaStreamError
 from av import AudioFrame, VideoFrame
+from av.video.reformatter import VideoReformatter
 from helpers import BypassEnhancer, make_face, make_frame, nothing_left, until
 from rtc_peers import PacedTrack, call
 
 from streamsr import EnhancedTrack
+from streamsr.clock import MONOTONIC
 from streamsr.errors import ConfigError
+from streamsr.frame import Colour, Frame, Matrix, Range, StreamInfo, Yuv420p
+from streamsr.io.colour import colour_of, from_rgb
 from streamsr.report import Outcome
+from streamsr.rtc.bridge import TrackSink
 
 pytest_plugins = ["rtc_fixtures"]
 
@@ -251,3 +256,20 @@ async def test_time_bases_of_other_tracks() -> None:
     track = EnhancedTrack(ScriptedTrack([frame]), BypassEnhancer())
     assert (await track.recv()).pts == 15_000
     await track.close()
+
+
+async def test_planes_come_out_as_the_picture_they_were_made_of() -> None:
+    colour = Colour(Matrix.BT709, Range.LIMITED)
+    made = from_rgb(picture(3), colour, "yuv420p", VideoReformatter())
+    planes = Yuv420p(made.to_ndarray(), colour)
+    sink = TrackSink(MONOTONIC, asyncio.get_running_loop())
+    sink.open(StreamInfo(64, 47, Fraction(25), VIDEO_TIME_BASE, colour))
+    assert not sink.takes_yuv420p
+    sink.open(StreamInfo(64, 48, Fraction(25), VIDEO_TIME_BASE, colour))
+    assert sink.takes_yuv420p
+    for image in (picture(3), planes):
+        sink.write(Frame(image, 3600, VIDEO_TIME_BASE, 0))  # type: ignore[arg-type]
+        out, _ = await sink.frames.receive()
+        assert np.array_equal(out.to_ndarray(), planes.planes)
+        assert (out.format.name, out.pts, out.time_base) == ("yuv420p", 3600, VIDEO_TIME_BASE)
+        assert colour_of(out) == colour

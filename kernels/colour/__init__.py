@@ -1,4 +1,4 @@
-"""RGB to NV12 on CUDA, for encoders: one pass, several pictures in a launch, planes with any pitch."""
+"""RGB to NV12 or yuv420p on CUDA, for encoders: one pass, several pictures in a launch, any pitch."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ...errors import KernelError
 from ...frame import Matrix, Range
 from ..launch import VIEW, blocks, check, count, launch, view
 from .reference import TAPS, coefficients
 
-__all__ = ["nv12"]
+__all__ = ["nv12", "yuv420p"]
 
 _STRIP = 8  # chroma rows of one thread of colour.cu
 _NV12 = np.dtype(
@@ -59,6 +60,21 @@ def nv12(
     strips = -(-shapes[1][1] // _STRIP)
     launch("colour", "nv12", (blocks(strips * shapes[1][2]), batch, 1), arguments, device)
     return y, uv
+
+
+def yuv420p(rgb: Tensor, matrix: Matrix = Matrix.BT709, span: Range = Range.LIMITED) -> Tensor:
+    """``nv12`` with Cb and Cr in planes of their own: rgb (B, H, W, 3) uint8, H and W even.
+
+    Returns (B, 3 H / 2, W) uint8: Y, then Cb, then Cr, without gaps. Raises KernelError, DeviceError.
+    """
+    check("rgb", rgb, (count(rgb), None, None, 3), (torch.uint8,), rgb.device)
+    batch, height, width, _ = rgb.shape
+    if height % 2 or width % 2:
+        raise KernelError(f"H and W must be even, got {height} and {width}")
+    planes = torch.empty((batch, height // 2 * 3, width), dtype=torch.uint8, device=rgb.device)
+    chroma = planes[:, height:].view(batch, 2, height // 2, width // 2).permute(0, 2, 3, 1)
+    nv12(rgb, matrix, span, out=(planes[:, :height], chroma))
+    return planes
 
 
 def _lines_at(plane: Tensor, multiple: int) -> bool:

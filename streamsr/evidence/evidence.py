@@ -233,6 +233,8 @@ class EvidenceEnhancer:
 class EvidenceSession:
     """Passes everything on, notes how far each frame got, begins anew with every segment, and marks."""
 
+    yuv420p: StreamInfo | None = None  # not passed on: RGB is what is marked
+
     def __init__(self, inner: Session, evidence: Evidence, clock: Clock) -> None:
         self._inner, self._evidence, self._clock = inner, evidence, clock
 

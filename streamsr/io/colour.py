@@ -17,9 +17,9 @@ import numpy as np
 from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 
 from ..errors import DecodeError
-from ..frame import Colour, Matrix, Range, check_image
+from ..frame import Colour, Matrix, Range, Yuv420p, check_image
 
-__all__ = ["UprightRgb", "colour_of", "from_rgb", "oriented", "tag", "to_rgb"]
+__all__ = ["UprightRgb", "colour_of", "encodable", "from_rgb", "oriented", "tag", "to_rgb"]
 
 UNSPECIFIED = 2  # of ITU-T H.273 matrix, primaries and transfer
 HD_LINES = 720  # from here an untagged stream is BT.709
@@ -124,8 +124,19 @@ def from_rgb(
     return frame
 
 
+def encodable(
+    image: np.ndarray | Yuv420p, colour: Colour, pixel_format: str, reformatter: VideoReformatter
+) -> av.VideoFrame:
+    """``from_rgb``; but a Yuv420p, which only suits an encoder of that pixel format, is copied as it is."""
+    if not isinstance(image, Yuv420p):
+        return from_rgb(image, colour, pixel_format, reformatter)
+    frame = av.VideoFrame.from_ndarray(image.planes, format="yuv420p")
+    tag(frame, image.colour, "yuv420p")
+    return frame
+
+
 def tag(context: Any, colour: Colour, pixel_format: str) -> None:
-    """Write ``colour`` into an encoder's context, before it opens; an RGB format has no matrix."""
+    """Write ``colour`` into a frame, or an encoder's context before it opens; RGB has no matrix."""
     rgb = av.VideoFormat(pixel_format).is_rgb
     context.colorspace = 0 if rgb else CODE_POINTS[colour.matrix]
     context.color_range = int(ColorRange.JPEG if rgb else RANGES[colour.range])

@@ -17,9 +17,9 @@ from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 
 from ..errors import ConfigError, SinkError, SourceError
-from ..frame import Frame, StreamInfo, check_image
+from ..frame import Frame, StreamInfo, check_picture
 from .audio import AudioCopy
-from .colour import from_rgb, tag
+from .colour import encodable, tag
 from .fragments import is_complete
 from .hardware import ENCODERS as HARDWARE
 from .hardware import encoder_options, encoding_fails
@@ -118,6 +118,10 @@ class FileSink:
         self._reformatter = VideoReformatter()
         self._output: _Output | None = None
 
+    @property
+    def takes_yuv420p(self) -> bool:
+        return self._output is not None and self._output.pixel_format == "yuv420p"
+
     def open(self, info: StreamInfo) -> None:
         """Raises SinkError: exists, cannot be written, is the source, cannot hold its audio."""
         # not all of a long name: a file name may have 255 bytes
@@ -145,7 +149,7 @@ class FileSink:
         """Raises SinkError, after removing what was written."""
         output = self._require_open()
         info = output.info
-        check_image(frame.image)
+        check_picture(frame.image)
         if (frame.width, frame.height) != (info.width, info.height):
             self.abort()
             raise SinkError(
@@ -160,7 +164,7 @@ class FileSink:
             hint = ": AVI holds no variable frame rate, write an .mkv file" if self._format == "avi" else ""
             raise SinkError(f"pts must increase, got {pts} after {output.last_pts}{hint}", self.url)
         output.last_pts = pts
-        picture = from_rgb(frame.image, info.colour, output.pixel_format, self._reformatter)
+        picture = encodable(frame.image, info.colour, output.pixel_format, self._reformatter)
         picture.pts, picture.time_base = pts, output.time_base
         picture.duration = round(frame.duration * frame.time_base / output.time_base)
         if self._fragment_s is not None and (

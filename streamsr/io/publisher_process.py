@@ -13,6 +13,7 @@ from typing import IO
 
 import numpy as np
 
+from ..frame import Yuv420p
 from ..interpreter import command, environment
 from .rtsp_publisher import Job
 
@@ -37,10 +38,15 @@ class Memory:
         except OSError:
             self._file.close()
             raise
-        self.slots = np.frombuffer(memory, np.uint8).reshape(SLOTS, height, width, 3)
+        self._slots = np.frombuffer(memory, np.uint8).reshape(SLOTS, height * width * 3)
+
+    def write(self, slot: int, image: np.ndarray | Yuv420p) -> None:
+        """Of this memory's size."""
+        values = image.planes if isinstance(image, Yuv420p) else image
+        np.copyto(self._slots[slot, : values.size].reshape(values.shape), values)
 
     def close(self) -> None:
-        """No more publishers will start with it; ``slots`` stay valid. May be called twice."""
+        """No more publishers will start with it; it can still be written to. May be called twice."""
         self._file.close()
 
 

@@ -2,9 +2,9 @@
 
 ``python -m streamsr.io.rtsp_publisher`` talks to its parent in lines of JSON. In, first the job,
 credentials and all (a command line would show them to every user of the machine), then one line for
-each picture: its slot in the shared memory, its pts and its SEI, "" for none. Out: "open" once the server
-has agreed, "ready" whenever the next picture may come, "failed" with the reason. At {"finish": true} or the
-end of input it says goodbye to the server and exits.
+each picture: its slot in the shared memory, whether it is yuv420p, its pts and its SEI, "" for none. Out:
+"open" once the server has agreed, "ready" whenever the next picture may come, "failed" with the reason. At
+{"finish": true} or the end of input it says goodbye to the server and exits.
 
 FFmpeg may hang in any call, with the interpreter's lock held. A timer of the kernel's ends the process
 then (SIGALRM, left at its default): nothing in here has to be able to run for that.
@@ -28,12 +28,12 @@ import numpy as np
 from av.video.frame import PictureType
 from av.video.reformatter import VideoReformatter
 
-from ..frame import Colour, Matrix, Range
-from .colour import from_rgb, tag
+from ..frame import Colour, Matrix, Range, Yuv420p
+from .colour import encodable, tag
 from .hardware import encoder_options
-from .x264 import live_options
 from .nal import with_sei
 from .rtsp_peer import explain, knock
+from .x264 import live_options
 
 __all__ = ["Job", "main"]
 
@@ -43,7 +43,8 @@ PIXEL_FORMAT = "yuv420p"
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What to publish. Pictures are (height, width, 3) uint8 RGB, slot after slot in shared memory.
+    """What to publish. Pictures are (height, width, 3) uint8 RGB, slot after slot in shared memory; one that
+    is yuv420p is a Yuv420p's planes at the beginning of its slot.
 
     rate, time_base: "numerator/denominator". memory_fd: an inherited descriptor. crf: 0..51, less is
     better; bit_rate: bit/s, in its place. timeout_s: longest wait for the server in one call.
@@ -92,7 +93,7 @@ def _publish(job: Job, commands: IO[str], say: IO[str]) -> str | None:
     """Returns None when told to finish, otherwise why it cannot go on. Raises FFmpegError."""
     size = job.width * job.height * 3
     memory = mmap.mmap(job.memory_fd, size * job.slots, access=mmap.ACCESS_READ)
-    slots = np.frombuffer(memory, np.uint8).reshape(job.slots, job.height, job.width, 3)
+    slots = np.frombuffer(memory, np.uint8).reshape(job.slots, size)
     colour = Colour(Matrix(job.matrix), Range(job.range), job.primaries, job.transfer)
     time_base = Fraction(job.time_base)
     reformatter = VideoReformatter()
@@ -110,7 +111,8 @@ def _publish(job: Job, commands: IO[str], say: IO[str]) -> str | None:
             if command.get("finish"):
                 container.mux(stream.encode(None))
                 return None
-            frame = from_rgb(_even(slots[command["slot"]]), colour, PIXEL_FORMAT, reformatter)
+            image = _picture(slots[command["slot"]], command["yuv420p"], job, colour)
+            frame = encodable(image, colour, PIXEL_FORMAT, reformatter)
             frame.pts, frame.time_base = command["pts"], time_base
             if keyframe_pts is None or (frame.pts - keyframe_pts) * time_base >= KEYFRAME_S:
                 keyframe_pts = frame.pts
@@ -154,9 +156,12 @@ def _encoder_options(job: Job) -> dict[str, str]:
     return options | {"b": str(job.bit_rate), "maxrate": str(job.bit_rate), "bufsize": str(job.bit_rate)}
 
 
-def _even(image: np.ndarray) -> np.ndarray:
+def _picture(slot: np.ndarray, yuv420p: bool, job: Job, colour: Colour) -> np.ndarray | Yuv420p:
     """Odd sides get one more row or column, a copy of the last: 4:2:0 has no odd ones."""
-    height, width = image.shape[:2]
+    height, width = job.height, job.width
+    if yuv420p:
+        return Yuv420p(slot[: height * width // 2 * 3].reshape(-1, width), colour)
+    image = slot.reshape(height, width, 3)
     if height % 2 == 0 and width % 2 == 0:
         return image
     return np.pad(image, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from ..errors import ConfigError, SinkError, redact
-from ..frame import Frame, StreamInfo, check_image
+from ..frame import Frame, StreamInfo, Yuv420p, check_picture
 from .backoff import delays
 from .hardware import encoding_fails
 from .publisher_process import KILLED_S, SLOTS, Memory, Publisher
@@ -115,7 +115,7 @@ class RtspSink:
         self._info: StreamInfo | None = None
         self._closing = False
         self._state = RtspSinkState.CLOSED
-        self._pending: tuple[int, int, str] | None = None  # slot, pts and SEI of the newest picture
+        self._pending: dict[str, int | bool | str] | None = None  # of the newest picture, for the publisher
         self._taken_slot: int | None = None  # in the publisher's hands
         self._last_pts: int | None = None
         self._connections = self._frames = self._published = self._drops = 0
@@ -149,7 +149,7 @@ class RtspSink:
 
         Raises SinkError once the connection is lost for good, or if the sink is not open.
         """
-        check_image(frame.image)
+        check_picture(frame.image)
         with self._changed:
             if self._fatal is not None:
                 raise SinkError(self._fatal, self.url)
@@ -169,8 +169,13 @@ class RtspSink:
             if self._pending is not None:
                 self._drops += 1
             slot = 1 - self._taken_slot if self._taken_slot is not None else 0
-            self._memory.slots[slot] = frame.image
-            self._pending = (slot, pts, self._sei(frame.index) if self._sei is not None else "")
+            self._memory.write(slot, frame.image)
+            self._pending = {
+                "slot": slot,
+                "yuv420p": isinstance(frame.image, Yuv420p),
+                "pts": pts,
+                "sei": self._sei(frame.index) if self._sei is not None else "",
+            }
             self._hand_over()
 
     def close(self) -> None:
@@ -180,6 +185,10 @@ class RtspSink:
     def abort(self) -> None:
         """Kill the publisher. May be called twice, and after ``close``."""
         self._end(0)
+
+    @property
+    def takes_yuv420p(self) -> bool:
+        return self._info is not None and self._info.width % 2 == 0 and self._info.height % 2 == 0
 
     @property
     def warnings(self) -> list[str]:
@@ -236,10 +245,10 @@ class RtspSink:
         if self._publisher is None or not self._publisher.ready:
             return
         if self._pending is not None:
-            slot, pts, sei = self._pending
-            self._pending, self._taken_slot = None, slot
+            self._publisher.send(self._pending)
+            self._taken_slot = int(self._pending["slot"])
+            self._pending = None
             self._published += 1
-            self._publisher.send({"slot": slot, "pts": pts, "sei": sei})
         elif self._closing:
             self._publisher.send({"finish": True})
 

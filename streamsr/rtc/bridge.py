@@ -14,7 +14,7 @@ from ..channel import LatestFrame
 from ..clock import NS_PER_MS, Clock
 from ..errors import DecodeError, SinkError, SourceError
 from ..frame import Colour, Frame, Matrix, StreamInfo
-from ..io.colour import CODE_POINTS, UNSPECIFIED, UprightRgb, colour_of, from_rgb
+from ..io.colour import CODE_POINTS, UNSPECIFIED, UprightRgb, colour_of, encodable
 from ..stats import LatencyWindow
 
 __all__ = ["TrackSink", "TrackSource", "bt601_if_untagged"]
@@ -128,6 +128,7 @@ class TrackSink:
         self._clock, self._loop = clock, loop
         self._reformatter = VideoReformatter()
         self._colour = Colour()
+        self.takes_yuv420p = False
         self._delays = LatencyWindow(DELAY_WINDOW)
         self._ended = False
         self.frames: LatestFrame[tuple[VideoFrame, int]] = LatestFrame(1)  # with captured_ns
@@ -148,9 +149,10 @@ class TrackSink:
 
     def open(self, info: StreamInfo) -> None:
         self._colour = info.colour
+        self.takes_yuv420p = info.width % 2 == 0 and info.height % 2 == 0
 
     def write(self, frame: Frame) -> None:
-        picture = from_rgb(frame.image, self._colour, "yuv420p", self._reformatter)
+        picture = encodable(frame.image, self._colour, "yuv420p", self._reformatter)
         picture.pts, picture.time_base = frame.pts, frame.time_base
         try:
             self._loop.call_soon_threadsafe(self._push, picture, frame.captured_ns)
