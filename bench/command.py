@@ -6,9 +6,10 @@ import argparse
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 from streamsr.errors import ConfigError, StreamSRError
+from streamsr.session_options import EngineName
 
 from .row import circumstances, emit, print_table, write_lines
 
@@ -20,6 +21,7 @@ __all__ = [
     "Rows",
     "add_data",
     "add_device",
+    "add_engine",
     "add_list",
     "add_steps",
     "add_weights",
@@ -50,6 +52,11 @@ def add_data(words: argparse.ArgumentParser, holds: str, *, required: bool = Tru
 
 def add_device(words: argparse.ArgumentParser) -> None:
     words.add_argument("--device", default="auto", help="auto, cpu or cuda")
+
+
+def add_engine(words: argparse.ArgumentParser) -> None:
+    about = "what evaluates the network; auto: openvino on a CPU, eager on a GPU"
+    words.add_argument("--engine", choices=get_args(EngineName), default="auto", help=about)
 
 
 def add_weights(words: argparse.ArgumentParser) -> None:

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 __all__ = ["NETWORK_COLUMNS", "network_row"]
 
 NETWORK_COLUMNS = (
-    "size", "steps", "batch", "n", "guide_p50_ms", "restore_p50_ms", "restore_p95_ms", "restore_p99_ms",
-    "queued_ms", "faces_per_s",
+    "size", "steps", "batch", "engine", "n", "guide_p50_ms", "restore_p50_ms", "restore_p95_ms",
+    "restore_p99_ms", "queued_ms", "faces_per_s",
 )  # fmt: skip
 NO_HURRY_NS = 2**62  # a deadline, with which a GPU's work is waited for
 
@@ -37,6 +37,7 @@ def network_row(restorer: Restorer, crop: Any, batch: int, steps: int, runs: int
         "size": crop.size,
         "steps": steps,
         "batch": batch,
+        "engine": restorer.engine,
         "n": runs,
         **percentiles(guided, "guide"),
         **percentiles(restored, "restore"),

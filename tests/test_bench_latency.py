@@ -58,6 +58,7 @@ def test_a_row_for_each_combination(tmp_path: Path, capsys: pytest.CaptureFixtur
     found = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert [(row["faces"], row["steps"]) for row in found["rows"]] == [(1, 1), (1, 2), (2, 1), (2, 2)]
     for row in found["rows"]:
+        assert row["engine"] == "openvino"
         assert row["n"] == 4 and row["input_px"] == "640x360" and row["restored_share"] == 1
         assert row["faces_seen"] == row["faces"] and row["sizes_seen"] == {"256": 4 * row["faces"]}
         assert row["nfe"] == row["steps"]
@@ -67,6 +68,7 @@ def test_a_row_for_each_combination(tmp_path: Path, capsys: pytest.CaptureFixtur
     network = found["network"]
     assert [(row["batch"], row["steps"]) for row in network] == [(1, 1), (1, 2), (3, 1), (3, 2)]
     for row in network:
+        assert row["engine"] == "openvino"
         assert row["guide_p50_ms"] > 0 and 0 < row["restore_p50_ms"] <= row["restore_p99_ms"]
         assert row["faces_per_s"] == pytest.approx(1e3 * row["batch"] / row["queued_ms"], rel=1e-3)
     written = [json.loads(line) for line in lines.read_text().splitlines()]
@@ -85,6 +87,7 @@ def test_a_row_for_each_combination(tmp_path: Path, capsys: pytest.CaptureFixtur
         (["--inputs", "640"], "--inputs must be WIDTHxHEIGHT, got '640'"),
         (["--inputs", "0x360"], "--inputs must be WIDTHxHEIGHT, got '0x360'"),
         (["--on-device", "--device", "cpu"], "--on-device is for a GPU"),
+        (["--engine", "inductor", "--device", "cpu"], "engine must be auto or openvino on cpu, got inductor"),
         (["--frames", "1"], "--frames and --runs must be at least 2"),
         (["--faces", "40"], "40 faces of S = 256 do not fit into 640x360"),
         (["--html", "/nowhere/report.html"], "cannot write /nowhere/report.html: no folder /nowhere"),
@@ -93,6 +96,39 @@ def test_a_row_for_each_combination(tmp_path: Path, capsys: pytest.CaptureFixtur
 def test_refusals(options: list[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert latency.main(options) == 2
     assert words in capsys.readouterr().err
+
+
+class _Model:
+    """Asked for the third time, it has what ``ends`` says."""
+
+    engine = "inductor"  # of what was asked for before
+
+    def __init__(self, **ends: object) -> None:
+        self.warnings, self.asked, self._ends = [], 0, ends
+
+    def ask(self) -> None:
+        self.asked += 1
+        self.engine = "eager and inductor"
+        if self.asked == 3:
+            vars(self).update(self._ends)
+
+
+@pytest.mark.parametrize(
+    ("engine", "ends", "asked"),
+    [
+        ("inductor", {"engine": "inductor"}, 3),
+        ("tensorrt", {"warnings": ["out of workspace"]}, 3),
+        ("eager", {}, 0),
+        ("auto", {}, 0),
+    ],
+)
+def test_an_engine_that_is_compiled_is_waited_for(
+    engine: str, ends: dict[str, object], asked: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(latency, "ASK_S", 0.0)
+    model = _Model(**ends)
+    latency.until_it_serves(model, engine, model.ask)  # type: ignore[arg-type]
+    assert model.asked == asked
 
 
 @pytest.mark.cuda
