@@ -103,8 +103,7 @@ def run(
     try:
         network = []
         for size, batch, k in product(sizes, batches, steps):
-            cut = [crops[size]] * batch
-            until_it_serves(restorer, engine, lambda cut=cut: restorer.restore(cut, restorer.guide(cut)))
+            _ready_for(restorer, engine, [crops[size]] * batch)
             network.append(network_row(restorer, crops[size], batch, k, runs))
         head |= {"precision": restorer.precision, "network": network}
     finally:
@@ -131,6 +130,10 @@ def _ready(enhancer: Enhancer, engine: str) -> None:
         for session, _ in streams:
             sessions.callback(session.close)
         until_it_serves(enhancer, engine, lambda: [_shown(*each) for each in streams])
+
+
+def _ready_for(restorer: Restorer, engine: str, crops: Sequence[Any]) -> None:
+    until_it_serves(restorer, engine, lambda: restorer.restore(crops, restorer.guide(crops)))
 
 
 def _stream(enhancer: Enhancer, crowd: Crowd, steps: int, on_device: bool) -> tuple[Session, Iterator[Frame]]:
