@@ -16,10 +16,10 @@ from typing import Any
 
 from streamsr.face.background import NOISE, STRENGTH, Background, upscale
 
-from .clips import CLIPS, COLOURED, CONDITIONS, SCALES, chosen, clip_path, degrade
-from .command import add_data, add_list, answer, parser
+from .clips import CLIPS, COLOURED, CONDITIONS, add_clips, chosen, clip_path, degrade
+from .command import answer, parser
 from .fidelity import psnr_y
-from .tally import Tally, means_by_condition
+from .tally import Tally, means_over_clips
 
 __all__ = ["main", "run"]
 
@@ -59,19 +59,14 @@ def run(
                     }
                     tally.add((), {"bicubic_psnr_y": plain, **gains})
                 rows.append({"clip": path.stem, "condition": condition, **tally.means(())})
-    return {"scale": scale}, rows + means_by_condition(rows, COLUMNS[2:])
+    return {"scale": scale}, rows + means_over_clips(rows, "condition")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """See command.answer."""
     words = parser("background", "The picture around the faces, by the strength of its back-projection.")
-    add = words.add_argument
-    add_data(words, "clips/")
-    add_list(words, "--clips", str, CLIPS, "names in DATA/clips, or paths")
-    add_list(words, "--conditions", str, COLOURED, f"of {', '.join(CONDITIONS)}")
-    add("--scale", type=int, choices=SCALES, default=2)
-    add("--frames", type=int, default=FRAMES, help="of each clip")
-    add("--work", type=Path, help="keep the degraded files here")
+    add_clips(words, scale=2, frames=FRAMES)
+    words.add_argument("--work", type=Path, help="keep the degraded files here")
     return answer(words, argv, run, COLUMNS)
 
 

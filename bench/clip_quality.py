@@ -22,7 +22,7 @@ from .face_truth import FaceTruth, face_box, face_region, face_tracks
 from .fidelity import consistency
 from .panel import Panel
 from .sheet import Profiles, Sheet
-from .tally import Tally, add_gain, fidelity_measures
+from .tally import Tally, add_gain, fidelity_measures, means_over_clips
 from .temporal import flow_error, motion, temporal_error
 from .user_networks import VideoFeatures
 
@@ -69,7 +69,7 @@ class ClipComparison:
                 faces = face_tracks(path, scale, self.frames, self.work)
                 for condition in conditions:
                     rows += self._compare(path, condition, scale, faces)
-        summary = _summary(rows) if len(clips) > 1 else []
+        summary = means_over_clips(rows, "condition", "scale", "method") if len(clips) > 1 else []
         if self.videos is not None:
             for row in summary or rows:
                 key = (row["condition"], str(row["scale"]), row["method"])
@@ -218,20 +218,3 @@ def _rows(
             row |= {name: getattr(report, name) for name in OF_REPORT} | {"file_fps": report.fps}
         rows.append(row)
     return add_gain(rows)
-
-
-def _summary(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Over the clips, one row for each condition, scale and method."""
-    groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
-    for row in rows:
-        groups.setdefault((row["condition"], row["scale"], row["method"]), []).append(row)
-    summary = []
-    for (condition, scale, method), members in groups.items():
-        mean: dict[str, Any] = {"clip": "mean", "condition": condition, "scale": scale, "method": method}
-        mean["n"] = sum(member["n"] for member in members)
-        for name in members[0]:
-            values = [value for member in members if isinstance(value := member.get(name), float)]
-            if name not in mean and len(values) == len(members):
-                mean[name] = float(np.mean(values))
-        summary.append(mean)
-    return summary

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -17,6 +18,7 @@ from streamsr.errors import ConfigError, SourceError
 from streamsr.frame import Colour
 from streamsr.io.colour import from_rgb, tag, to_rgb
 
+from .command import add_data, add_list
 from .luma import area_down
 
 __all__ = [
@@ -28,6 +30,7 @@ __all__ = [
     "SCALES",
     "DegradedClip",
     "Picture",
+    "add_clips",
     "add_noise",
     "chosen",
     "clean_pictures",
@@ -80,6 +83,15 @@ class DegradedClip:
     def pairs(self) -> Iterator[tuple[Picture, Picture]]:
         """(clean, as the camera gave it), picture by picture. Raises ConfigError, SourceError."""
         return zip(self.truths(), read_clip(self.camera), strict=True)
+
+
+def add_clips(words: argparse.ArgumentParser, *, scale: int, frames: int) -> None:
+    """--data, and which clips of it: --clips, --conditions, --scale and --frames, of these defaults."""
+    add_data(words, "clips/")
+    add_list(words, "--clips", str, CLIPS, "names in DATA/clips, or paths")
+    add_list(words, "--conditions", str, COLOURED, f"of {', '.join(CONDITIONS)}")
+    words.add_argument("--scale", type=int, choices=SCALES, default=scale)
+    words.add_argument("--frames", type=int, default=frames, help="of each clip")
 
 
 def clip_path(data: Path, name: str) -> Path:

@@ -19,11 +19,11 @@ from typing import Any
 from streamsr.face.background import upscale
 from streamsr.frame import Frame
 
-from .clips import CLIPS, COLOURED, CONDITIONS, SCALES, chosen, clip_path, degrade
-from .command import add_data, add_list, add_weights, answer, parser
+from .clips import CLIPS, COLOURED, CONDITIONS, add_clips, chosen, clip_path, degrade
+from .command import add_weights, answer, parser
 from .face_truth import face_region, face_tracks
 from .fidelity import psnr_y
-from .tally import Tally, means_by_condition
+from .tally import Tally, means_over_clips
 
 __all__ = ["main", "run"]
 
@@ -75,20 +75,15 @@ def run(
                 session.close()
                 rows.append({"clip": path.stem, "condition": condition, **tally.means(())})
     enhancer.close()
-    return {"device": "cpu", "scale": scale}, rows + means_by_condition(rows, COLUMNS[2:])
+    return {"device": "cpu", "scale": scale}, rows + means_over_clips(rows, "condition")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """See command.answer."""
     words = parser("gamma", "The projection onto the camera's pixels, by its strength.")
-    add = words.add_argument
-    add_data(words, "clips/")
-    add_list(words, "--clips", str, CLIPS, "names in DATA/clips, or paths")
-    add_list(words, "--conditions", str, COLOURED, f"of {', '.join(CONDITIONS)}")
-    add("--scale", type=int, choices=SCALES, default=4)
-    add("--frames", type=int, default=FRAMES, help="of each clip")
+    add_clips(words, scale=4, frames=FRAMES)
     add_weights(words)
-    add("--work", type=Path, help="keep the degraded files here")
+    words.add_argument("--work", type=Path, help="keep the degraded files here")
     return answer(words, argv, run, COLUMNS)
 
 

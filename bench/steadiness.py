@@ -21,10 +21,10 @@ from streamsr.face.steadiness import KEPT
 from streamsr.session_options import DEFAULT_FIDELITY
 
 from .clip_quality import measure_change
-from .clips import CLIPS, COLOURED, CONDITIONS, SCALES, DegradedClip, chosen, clip_path, degrade
-from .command import add_data, add_list, answer, parser
+from .clips import CLIPS, COLOURED, CONDITIONS, DegradedClip, add_clips, chosen, clip_path, degrade
+from .command import add_list, answer, parser
 from .face_truth import FaceTruth, face_box, face_region, face_tracks
-from .tally import Tally, fidelity_measures
+from .tally import Tally, fidelity_measures, means_over_clips
 
 __all__ = ["main", "run"]
 
@@ -64,9 +64,8 @@ def run(
                         rows.append({"clip": path.stem, "condition": condition, "kept": share, **figures})
     finally:
         restorer.close()
-    means = [_mean(rows, condition, share) for condition in conditions for share in kept]
     head = {"device": "cpu", "model_sha256": restorer.sha256, "scale": scale, "fidelity": fidelity}
-    return head, rows + means
+    return head, rows + means_over_clips(rows, "condition", "kept")
 
 
 def _figures(
@@ -104,24 +103,11 @@ def _figures(
     return {name: found[name] for name in MEASURES} | {"n": degraded.frames}
 
 
-def _mean(rows: Sequence[dict[str, Any]], condition: str, kept: float) -> dict[str, Any]:
-    """Over the clips."""
-    alike = [row for row in rows if (row["condition"], row["kept"]) == (condition, kept)]
-    figures = {name: float(np.mean([row[name] for row in alike])) for name in MEASURES}
-    n = sum(row["n"] for row in alike)
-    return {"clip": "mean", "condition": condition, "kept": kept, **figures, "n": n}
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """See command.answer."""
     words = parser("steadiness", "A face's fine detail held steady, by how much of the last frame is kept.")
-    add = words.add_argument
-    add_data(words, "clips/")
-    add_list(words, "--clips", str, CLIPS, "names in DATA/clips, or paths")
-    add_list(words, "--conditions", str, COLOURED, f"of {', '.join(CONDITIONS)}")
-    add("--scale", type=int, choices=SCALES, default=4)
-    add("--frames", type=int, default=FRAMES, help="of each clip")
-    add("--fidelity", type=float, default=DEFAULT_FIDELITY)
+    add_clips(words, scale=4, frames=FRAMES)
+    words.add_argument("--fidelity", type=float, default=DEFAULT_FIDELITY)
     add_list(words, "--kept", float, TRIED, "shares in [0, 1)")
     return answer(words, argv, run, COLUMNS)
 

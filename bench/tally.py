@@ -10,7 +10,7 @@ import numpy as np
 
 from .fidelity import haarpsi, hf_ratio, psnr_y, ssim
 
-__all__ = ["Tally", "add_gain", "fidelity_measures", "means_by_condition"]
+__all__ = ["Tally", "add_gain", "fidelity_measures", "means_over_clips"]
 
 Key = tuple[Any, ...]
 
@@ -59,11 +59,20 @@ def add_gain(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return rows
 
 
-def means_by_condition(rows: list[dict[str, Any]], columns: Sequence[str]) -> list[dict[str, Any]]:
-    """Over the clips, a row for each condition, of the ``columns`` that there are."""
+def means_over_clips(rows: Sequence[Mapping[str, Any]], *by: str) -> list[dict[str, Any]]:
+    """A row for each set of values that the columns ``by`` have, in the order in which they come: the mean of
+    every figure that is a float in all rows of the set; "n", where there is one, is their sum."""
+    sets: dict[Key, list[Mapping[str, Any]]] = defaultdict(list)
+    for row in rows:
+        sets[tuple(row[name] for name in by)].append(row)
     means = []
-    for condition in dict.fromkeys(row["condition"] for row in rows):
-        members = [row for row in rows if row["condition"] == condition]
-        figures = {k: float(np.mean([row[k] for row in members])) for k in columns if k in members[0]}
-        means.append({"clip": "mean", "condition": condition, **figures})
+    for key, members in sets.items():
+        mean: dict[str, Any] = {"clip": "mean", **dict(zip(by, key, strict=True))}
+        if "n" in members[0]:
+            mean["n"] = sum(member["n"] for member in members)
+        for name in members[0]:
+            values = [value for member in members if isinstance(value := member.get(name), float)]
+            if name not in mean and len(values) == len(members):
+                mean[name] = float(np.mean(values))
+        means.append(mean)
     return means
