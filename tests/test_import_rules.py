@@ -23,7 +23,7 @@ FOLDERS = {
 LAYERS = [
     {"clock", "errors", "interpreter", "interrupt", "machine", "version"},
     {"frame", "ladder", "loop", "report", "session_options", "worker"},
-    {"channel", "fit", "stats"},
+    {"channel", "fit", "misfit", "stats"},
     {"face", "io", "kernels", "run_report"},
     {"features", "model", "stages"},
     {"pictures"},

@@ -11,8 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ...misfit import MISFIT
 from ..launch import VIEW, blocks, check, count, launch, suffix, view
-from .reference import MISFIT, RESCALING, Recalled
+from .reference import RESCALING, Recalled
 
 __all__ = ["Recalled", "recall", "warp"]
 

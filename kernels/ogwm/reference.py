@@ -8,9 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["MISFIT", "RESCALING", "Recalled", "recall", "warp"]
+from ...misfit import MISFIT
 
-MISFIT = 0.06  # of [-1, 1]: a difference at which the mask has fallen to 1/e
+__all__ = ["RESCALING", "Recalled", "recall", "warp"]
+
 RESCALING = 2  # OGWM's s
 
 

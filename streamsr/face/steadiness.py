@@ -12,12 +12,13 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
+from ..misfit import fits
 from .motion import MOTION_PX, Motion, MotionFinder, motion_picture
 
-__all__ = ["COARSE", "KEPT", "MISFIT", "Detailed", "SteadyDetail"]
+__all__ = ["COARSE", "KEPT", "Detailed", "SteadyDetail"]
 
 KEPT = 0.6
-MISFIT = 0.06 * 127.5  # levels: a difference at which the mask has fallen to 1/e
+LEVELS = 127.5  # 1 of [-1, 1]
 COARSE = 16  # px: what is coarser than so many is this frame's own
 _LUMA = np.array([[0.299, 0.587, 0.114]], np.float32)
 
@@ -51,10 +52,7 @@ class SteadyDetail:
     def _fits(self, before: np.ndarray, now: np.ndarray, motion: Motion) -> np.ndarray:
         """(h, w) in [0, 1]: where ``before`` moved is what is seen ``now``, both (h, w, 3) uint8."""
         change = cv2.subtract(now, self._moved(before, motion), dtype=cv2.CV_32F)
-        low = np.abs(cv2.blur(change, (3, 3)))
-        misfit = cv2.transform(low, np.full((1, 3), 1 / (3 * MISFIT), np.float32))
-        valid = cv2.resize(motion.valid, now.shape[1::-1], interpolation=cv2.INTER_AREA)
-        return np.asarray(cv2.exp(-misfit * misfit) * valid)
+        return fits(cv2.blur(change, (3, 3)), motion.valid, LEVELS)
 
     def _moved(self, x: np.ndarray, motion: Motion) -> np.ndarray:
         side = len(x)

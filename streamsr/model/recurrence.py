@@ -11,10 +11,10 @@ from typing import NamedTuple
 from torch import Tensor
 
 from ..kernels.ogwm import reference
-from ..kernels.ogwm.reference import MISFIT, RESCALING, warp
+from ..kernels.ogwm.reference import RESCALING, warp
 from .network import Memory
 
-__all__ = ["MISFIT", "RESCALING", "Past", "left_behind", "recall", "warp"]
+__all__ = ["RESCALING", "Past", "left_behind", "recall", "warp"]
 
 
 class Past(NamedTuple):

@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 
 from ..face.motion import Motion
+from ..misfit import fits
 from .network import Memory
-from .recurrence import MISFIT, RESCALING, Past
+from .recurrence import RESCALING, Past
 
 __all__ = ["Recaller"]
 
@@ -74,9 +75,7 @@ class Recaller:
         change = cv2.subtract(y, lookups[side](seen))
         cv2.boxFilter(change, -1, (3, 3), dst=difference, normalize=False, borderType=cv2.BORDER_CONSTANT)
         difference *= self._share(side)
-        misfit = cv2.transform(np.abs(difference), np.full((1, 3), 1 / (3 * MISFIT), np.float32))
-        valid = cv2.resize(motion.valid, (side, side), interpolation=cv2.INTER_AREA)
-        np.multiply(valid, cv2.exp(-misfit * misfit), out=mask[..., 0])
+        fits(difference, motion.valid, out=mask[..., 0])
 
     def _lookup(self, flow: np.ndarray, side: int) -> _Lookup:
         at = cv2.resize(flow * np.float32(side / len(flow)), (side, side), interpolation=cv2.INTER_LINEAR)
