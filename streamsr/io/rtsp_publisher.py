@@ -31,9 +31,9 @@ from av.video.reformatter import VideoReformatter
 from ..frame import Colour, Matrix, Range
 from .colour import from_rgb, tag
 from .hardware import encoder_options
-from .x264 import live_options
 from .nal import with_sei
 from .rtsp_peer import explain, knock
+from .x264 import live_options
 
 __all__ = ["Job", "main"]
 

@@ -109,7 +109,9 @@ def sink_plan(
         return SinkPlan(redact(url), make)
     if "%" in Path(url).name:
         raise ConfigError(f"an output of a camera is rtsp:// or a video file, got {url!r}")
-    return SinkPlan(redact(url), lambda: open_sink(_free(url), crf=crf, live=True), pictures=RECORDING_PICTURES)
+    return SinkPlan(
+        redact(url), lambda: open_sink(_free(url), crf=crf, live=True), pictures=RECORDING_PICTURES
+    )
 
 
 def recording_plan(
