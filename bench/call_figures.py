@@ -46,6 +46,7 @@ def figures(call: Taken, seconds: float) -> dict[str, Any]:
         "restored_share": report.get("restored_share"),
         "rungs": report.get("rungs"),
         "nfe": report.get("nfe"),
+        "restored_px": report.get("restored_px"),
         "dropped": report.get("frames_dropped"),
         "glass_to_glass_ms": _percentiles(glass),
         "added_ms": _percentiles(added),

@@ -240,6 +240,7 @@ def _row(
         "faces_seen": seen / max(1, out),
         "rungs": dict(rungs),
         "nfe": dict(nfe),
+        "restored_px": dict(sum((Counter(report.restored_px) for report in reports), Counter())),
         "bypassed": rungs["bypassed"],
         "dropped": sum(report.frames_dropped for report in reports),
         "certificate_rms": float(np.mean([report.certificate_rms for report in reports])),

@@ -13,6 +13,7 @@ from __future__ import annotations
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -37,8 +38,8 @@ CLIP_FRAMES = 150
 WARM_UP_S = 5.0
 BLUR_PX, NOISE = 24, 2.0  # of the picture without anybody: sigma; standard deviation in 1/255
 COLUMNS = (
-    "cameras", "with_face", "rate", "streaming", "fps_mean", "fps_least", "restored_share", "age_p50_ms",
-    "age_p95_ms", "dropped_share", "busy_share", "refused", "cpu_share", "rss_mb",
+    "cameras", "with_face", "rate", "streaming", "fps_mean", "fps_least", "restored_share", "restored_px",
+    "age_p50_ms", "age_p95_ms", "dropped_share", "busy_share", "refused", "cpu_share", "rss_mb",
 )  # fmt: skip
 
 
@@ -114,6 +115,7 @@ def _row(begin: WatchStatus, end: WatchStatus, elapsed_s: float) -> dict[str, An
         "fps_least": min(fps),
         "restored_share": rungs[Outcome.RESTORED] / due if due else None,
         "rungs": {outcome.value: count for outcome, count in rungs.items()},
+        "restored_px": dict(sum((_restored_px(*pair) for pair in pairs), Counter())),
         "age_p50_ms": max((age.p50 for age in ages), default=None),
         "age_p95_ms": max((age.p95 for age in ages), default=None),
         "dropped_share": dropped / read if read else None,
@@ -123,6 +125,10 @@ def _row(begin: WatchStatus, end: WatchStatus, elapsed_s: float) -> dict[str, An
         "rss_mb": sum(part.rss_mb or 0.0 for part in _processes(end)),
         "seconds": elapsed_s,
     }
+
+
+def _restored_px(before: CameraStatus, after: CameraStatus) -> Counter[int]:
+    return Counter(after.restored_px) - Counter(before.restored_px)
 
 
 def _rungs(camera: CameraStatus, outcome: Outcome) -> int:

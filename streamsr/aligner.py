@@ -61,12 +61,16 @@ class _Known:
 
 
 class Aligner:
-    """Tracks and cuts out the faces of one stream for outputs at ``scale``. sizes: S that there are."""
+    """Tracks and cuts out the faces of one stream for outputs at ``scale``. sizes: S that there are.
+
+    largest: S that no crop exceeds; may be set between two frames, from any thread.
+    """
 
     def __init__(
         self, tracker: Tracker, pictures: Pictures, scale: int, sizes: tuple[int, ...] = (256, 512)
     ) -> None:
         self._tracker, self._pictures, self._scale, self._sizes = tracker, pictures, scale, sizes
+        self.largest = max(sizes)
         self._scene = 0
         self._shape: tuple[int, ...] | None = None
         self._epoch = 0  # the last one given
@@ -111,7 +115,7 @@ class Aligner:
             outcome = Outcome.TOO_SMALL
         elif face.blend <= 0:
             outcome = Outcome.UNSURE
-        return AlignedFace(face, known.epoch, size, native, None, outcome)
+        return AlignedFace(face, known.epoch, min(size, self.largest), native, None, outcome)
 
     def _recognised(self, face: TrackedFace, index: int) -> _Known:
         known = self._known.get(face.track_id)

@@ -169,6 +169,8 @@ def _again(
     time_base = Fraction(frame.time_base) if frame.time_base is not None else Fraction(1, 90_000)
     pts = frame.pts if frame.pts is not None else 0
     shown = Shown(image, pts, time_base, 0, frame.index, 0, frame.discontinuity)
+    if frame.faces:
+        session.largest_size = max(face.size_px for face in frame.faces)
     tracked = session.track(shown)
     if frame.reached == "tracked" or frame.settings is None:
         return None

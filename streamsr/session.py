@@ -22,10 +22,12 @@ from .model.reading import GuideReading, Trace, step_count
 from .pictures import Detail, HostPictures, Pictures
 from .report import FaceReport, FrameReport, Outcome
 from .session_options import DEFAULT_FIDELITY, check_fidelity, check_steps
+from .size_limit import SizeLimit
 
 __all__ = ["DEFAULT_FIDELITY", "FaceRestorer", "Refused", "Restored", "Session"]
 
 ENLARGED_BELOW = 0.9  # of S: camera px of a crop's side
+LARGER = 2.0  # what a frame with crops of the next larger S takes, over what it takes now
 
 Image = TypeVar("Image")
 
@@ -106,8 +108,18 @@ class Session:
         self._scene = 0
         self._memories: dict[int, FaceMemory] = {}
         self._ladder = Ladder()
+        self._limit = SizeLimit(restorer.sizes)
         self._index = 0
         self._closed = False
+
+    @property
+    def largest_size(self) -> int:
+        """S that no crop of the frames to come exceeds; a live stream lowers it on a slow machine."""
+        return self._aligner.largest
+
+    @largest_size.setter
+    def largest_size(self, size: int) -> None:
+        self._aligner.largest = size
 
     def process(self, image: Image) -> tuple[Image, FrameReport]:
         """(H, W, 3) uint8 RGB -> (scale H, scale W, 3) and its report, at once and without a deadline.
@@ -139,10 +151,13 @@ class Session:
             return Restored(tracked.frame, tracked.picture, (), (), watch.laps, False)
         jobs, reset = self._admit(tracked)
         wanted = [job for job in jobs if job.wanted]
+        left_ms = self._left_ms(deadline_ns)
         self._ask_guide(wanted, deadline_ns)
         watch.lap("guide")
         self._restore(wanted, deadline_ns)
         watch.lap("net")
+        if left_ms is not None:
+            self._mind_size([job for job in wanted if job.outcome is not Outcome.BYPASSED], left_ms)
         details = tuple(job.detail() for job in jobs if job.residual is not None)
         reports = tuple(job.report() for job in jobs)
         return Restored(tracked.frame, tracked.picture, details, reports, watch.laps, reset)
@@ -249,6 +264,15 @@ class Session:
             job.residual, job.share = trace.residual, job.memory.fade(1.0)
             job.outcome, job.nfe = Outcome.RESTORED, nfe
         return True
+
+    def _mind_size(self, jobs: list[_Job], left_ms: float) -> None:
+        """left_ms: that there were for these faces of a live frame."""
+        limit = self._limit
+        if not any(limit.lowered or job.size == limit.largest for job in jobs):
+            return
+        needed_ms = LARGER * (self._ladder.one_ms(_counts(jobs)) + self._ladder.rest_ms)
+        limit.saw(fell=any(job.nfe == 0 for job in jobs), spare=needed_ms <= left_ms)
+        self.largest_size = limit.largest
 
     def _steadied(self, memory: FaceMemory, trace: Trace) -> Trace:
         """Against the last frame, unless the network has done so by a past of its own."""

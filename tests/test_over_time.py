@@ -17,6 +17,7 @@ from helpers import FakeClock
 from media import moving_portrait
 from memories import loud_weights
 
+from streamsr import size_limit
 from streamsr.bench.drift import measure
 from streamsr.clock import NS_PER_MS
 from streamsr.enhancer import Enhancer, Session
@@ -167,6 +168,20 @@ def test_the_ladder_does_not_flash(enhancer: Enhancer) -> None:
         with_switch, without = (max(column) for column in zip(*changes[name], strict=True))
         assert max(jumps[name]) < 1.5 / FADE_FRAMES * effect[name] + ROUNDING, name
         assert with_switch < 1.1 * without, name
+
+
+def test_a_machine_too_slow_for_large_crops_restores_in_smaller_ones(
+    enhancer: Enhancer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(size_limit, "CALM_FRAMES", 6)
+    stream, picture = _Stream(enhancer), moving_portrait(0, 400, 300)
+    sizes = []
+    for index in range(34):
+        stream.show(picture, LITTLE if 2 <= index < 22 else PLENTY)
+        sizes.append(next(iter(stream.session._memories.values())).key[1])
+    fell = sizes.index(256)
+    assert 12 < fell < 22 and sizes == [512] * fell + [256] * (28 - fell) + [512] * 6
+    assert Outcome.RESTORED not in stream.outcomes[2:22] and set(stream.outcomes[22:]) == {Outcome.RESTORED}
 
 
 def test_a_bypass_does_not_flash(enhancer: Enhancer, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -32,6 +32,7 @@ FIGURES = (  # that a status has from the run's report as they are
     "rungs",
     "bypassed",
     "nfe",
+    "restored_px",
     "t0_mean",
     "certificate_rms",
     "certificate_max",

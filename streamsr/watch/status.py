@@ -90,7 +90,8 @@ class CameraStatus(_Model):
     frames_in: read from the source; frames_out: given to the sinks; frames_dropped: pushed out of a queue by
     newer ones. faces: face-frames, as in ``RunReport``; restored_share: of those, the part that went through
     the network; rungs: face-frames by outcome, all outcomes; bypassed: already sharp; nfe: face-frames by
-    number of network evaluations; t0_mean: in [0, 1], over the faces that have one.
+    number of network evaluations; restored_px: restored ones by S; t0_mean: in [0, 1], over the faces that
+    have one.
     certificate_rms, certificate_max: of the output, reduced again, against the camera's pixels, in 1/255.
     rss_mb: resident memory, MB (10^6 bytes); cpu_s: CPU time used, s.
     """
@@ -116,6 +117,7 @@ class CameraStatus(_Model):
     rungs: dict[str, int] = {}
     bypassed: int = 0
     nfe: dict[int, int] = {}
+    restored_px: dict[int, int] = {}
     t0_mean: float | None = None
     certificate_rms: float | None = None
     certificate_max: float | None = None

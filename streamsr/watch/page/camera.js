@@ -158,6 +158,7 @@ export class Card {
       "Came back": `${count(camera.reconnects)} reconnects, ${count(camera.restarts)} restarts`,
       Watchdog: source && `${count(source.stalls)} stalls, ${count(source.frozen)} freezes, ${count(source.jumps)} clock jumps`,
       Changes: source && `${count(source.resized)} of size, ${count(source.recoded)} of codec, ${count(source.resets)} decoder resets`,
+      "Restored at": Object.entries(camera.restored_px).map(([px, n]) => `${px} px ${count(n)}`).join(", ") || null,
       "Missing, t0": camera.t0_mean === null ? null : number(camera.t0_mean, 2),
       "Certificate, most": camera.certificate_max === null ? null : `${number(camera.certificate_max, 1)} / 255`,
       Machine: camera.node,
