@@ -216,6 +216,7 @@ def test_a_server_that_is_silent(tmp_path: Path, out: Path, capsys: pytest.Captu
 # -- streams that work
 
 
+@pytest.mark.alone
 def test_a_stream_is_recorded_enhanced(
     server: RtspServer, out: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -14,6 +18,7 @@ from memories import nothing
 
 from streamsr.errors import DeviceError
 from streamsr.face.motion import MOTION_PX, Motion
+from streamsr.model import openvino_engine
 from streamsr.model.coding import STATISTICS
 from streamsr.model.engine import Engine
 from streamsr.model.guide import template_mask
@@ -149,6 +154,26 @@ def test_engines_of_the_same_weights_share_what_is_compiled(in_f32: Engine) -> N
     del alone
     gc.collect()
     assert len(_in_use) == count - 4  # two sizes of guide and network: who needs them no more, keeps none
+
+
+def test_levels_asked_for_on_two_threads_are_compiled_one_after_the_other(
+    in_f32: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    busy, compiled = threading.Lock(), openvino_engine._compiled
+
+    def watched(*arguments: Any) -> Any:
+        assert busy.acquire(blocking=False), "torch traces for one thread at a time"
+        with contextlib.ExitStack() as free:
+            free.callback(busy.release)
+            time.sleep(0.1)
+            return compiled(*arguments)
+
+    monkeypatch.setattr(openvino_engine, "_compiled", watched)
+    before = len(_in_use)
+    with ThreadPoolExecutor(3) as threads:
+        for asked in [threads.submit(in_f32.prepare, level) for level in (0.25, 0.5, 0.5)]:
+            asked.result()
+    assert len(_in_use) == before + 4  # two levels at two sizes
 
 
 def test_a_missing_openvino_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:

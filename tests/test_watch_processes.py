@@ -81,6 +81,7 @@ def test_rtsp_comes_in_and_rtsp_and_a_file_go_out(tmp_path: Path, gstreamer: Non
     assert sorted(path.name for path in tmp_path.iterdir()) == ["cameras.toml", "gate.password", "out.mp4"]
 
 
+@pytest.mark.alone
 def test_a_process_that_dies_is_replaced_and_costs_no_other_camera_anything(
     server: RtspServer, tmp_path: Path
 ) -> None:

@@ -7,6 +7,7 @@ processor's peak, and shares the work among its threads without waiting for one 
 from __future__ import annotations
 
 import sys
+import threading
 import warnings
 import weakref
 from collections.abc import Callable, Sequence
@@ -35,6 +36,7 @@ __all__ = ["OpenVinoEngine", "cpu_precision", "load_openvino"]
 _VNNI = {"avx512_vnni", "avx_vnni"}  # without either, int8 is no faster
 _in_use: weakref.WeakValueDictionary[tuple[object, ...], Any] = weakref.WeakValueDictionary()
 """What engines of this process have compiled and still hold, for others of the same weights."""
+_compiling = threading.Lock()  # torch traces for one thread at a time; two that want the same compile it once
 
 
 def load_openvino() -> Any:
@@ -166,11 +168,12 @@ class OpenVinoEngine:
         """``module`` compiled, unless an engine of this process holds the like. part: "guide", or the level
         of a network."""
         key = (self._weights.sha256, self._threads, part, size, precision, *shapes)
-        compiled = _in_use.get(key)
-        if compiled is None:
-            precision = self._plain if precision == "int8" else precision
-            compiled = _compiled(self._openvino, self._core, module(), shapes, precision, self._threads)
-            _in_use[key] = compiled
+        with _compiling:
+            compiled = _in_use.get(key)
+            if compiled is None:
+                precision = self._plain if precision == "int8" else precision
+                compiled = _compiled(self._openvino, self._core, module(), shapes, precision, self._threads)
+                _in_use[key] = compiled
         return _Graph(self._openvino, compiled)
 
 

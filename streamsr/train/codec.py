@@ -25,8 +25,8 @@ MIN_WIDTH_PX = 320  # rate control overshoots on tiny frames
 def code_frames(frames: Sequence[np.ndarray], codec: str, quality: int) -> list[np.ndarray]:
     """Encode and decode equal (H, W, 3) uint8 RGB frames, H and W even, in order.
 
-    codec "h264": x264 veryfast, zerolatency, CRF ``quality``. codec "vp8": real-time, cpu-used 8, every
-    picture at quantiser ``quality``, 4 to 63.
+    codec "h264": x264 veryfast, zerolatency, CRF ``quality``. codec "vp8": real-time, cpu-used -8 (what is
+    above 0 depends on the machine's speed), every picture at quantiser ``quality``, 4 to 63.
     """
     height, width = frames[0].shape[:2]
     name = {"h264": "libx264", "vp8": "libvpx"}[codec]
@@ -43,7 +43,7 @@ def code_frames(frames: Sequence[np.ndarray], codec: str, quality: int) -> list[
     else:
         encoder.bit_rate = 20_000_000
         exact = {"qmin": str(quality), "qmax": str(quality)}  # its "crf" is no more than a wish
-        encoder.options = {"deadline": "realtime", "cpu-used": "8", "lag-in-frames": "0", **exact}
+        encoder.options = {"deadline": "realtime", "cpu-used": "-8", "lag-in-frames": "0", **exact}
     decoder = cast(VideoCodecContext, av.CodecContext.create("h264" if codec == "h264" else "vp8", "r"))
     decoder.thread_count = 1
     decoded: list[np.ndarray] = []
