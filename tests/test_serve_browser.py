@@ -256,7 +256,7 @@ async def test_ten_pages_that_go_away_leave_nothing(call_address: None, fake_cam
             await site.settled()
             enhancer.sessions.clear()  # they keep what they saw
 
-        for _ in range(3):  # pools of threads and of the allocator fill up
+        for _ in range(10):  # pools of threads and of the allocator fill up
             await visit()
         await asyncio.sleep(idle_s + 1)  # the browser's idle connections end
         before = held()

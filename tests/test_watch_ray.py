@@ -107,7 +107,9 @@ def test_cameras_of_a_machine_that_dies_stream_again_from_another(portrait: Path
         _gone(left, 5)
         assert cluster.kept() == set()
         assert [folder for node in cluster.ids for folder in folders(node)] == []
-    assert watch.events("actor_died") == []
+    # a machine may die between being chosen for an actor and being used
+    died = [each for each in watch.events("actor_died") if "not schedulable" not in each["message"]]
+    assert died == []
 
 
 def test_a_silent_machine_holds_up_nobody_and_nothing_outlives_the_driver(
