@@ -99,7 +99,8 @@ def test_cameras_of_a_machine_that_dies_stream_again_from_another(portrait: Path
         now = watch.until(lambda now: now["reloads"] == 1 and len(now["cameras"]) == 2)
         assert not runs(gone) and stay not in now["by_name"]
         written = times(tmp_path / f"{stay}.mp4")
-        assert max(later - earlier for earlier, later in itertools.pairwise(written)) < 0.5
+        # a camera that began anew, or waited for the dead machine, would be gone for seconds
+        assert max(later - earlier for earlier, later in itertools.pairwise(written)) < 1
 
         left = cluster.kept()
         assert len(left) >= 6  # two cameras, a model, and who keeps them
