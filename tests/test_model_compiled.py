@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import os
 import shutil
@@ -233,10 +234,14 @@ def test_closing_ends_a_build(weights: Weights, tmp_path: Path) -> None:
 def test_a_network_that_computes_something_else_is_refused(weights: Weights) -> None:
     arguments = example(PART, weights.network.config, True, CPU)
     exact, eager = (network_of(weights, PART, precision, CPU) for precision in ("f32", "bf16"))
-    other = PartNetwork(weights.at(0.0).eval(), PART.size)
+    network = copy.deepcopy(weights.network).eval()
+    with torch.no_grad():  # farther off than another level, which bf16's own error may hide
+        for parameter in network.parameters():
+            parameter.mul_(1.5)
+    other = PartNetwork(network, PART.size)
     with torch.inference_mode():
         process._compare(eager, eager, exact, arguments)
-        with pytest.raises(ModelError, match=r"what was built errs: (residual|features) by 0\."):
+        with pytest.raises(ModelError, match="what was built errs: residual by"):
             process._compare(other, eager, exact, arguments)
         lost = [torch.full_like(v, torch.nan) for v in exact(*arguments)]
         with pytest.raises(ModelError, match="what was built errs: residual by nan"):
