@@ -141,22 +141,26 @@ def observe(restorer: Restorer, data: Path, cache: Path, frames: int, seed: int)
             if how.grey:
                 x = cv2.cvtColor(cv2.cvtColor(x, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
             (found,) = restorer.guide([sample.crop])
-            true = _true_reading(x, sample.crop, how.quantiser, found.present_energy)
+            true = _true_reading(x, sample.crop, how.quantiser, found)
             seen.append(Observation(how.kind, x, sample.crop, found, true))
     return seen
 
 
-def _true_reading(x: np.ndarray, crop: Crop, quantiser: float, present_energy: float) -> GuideReading:
+def _true_reading(x: np.ndarray, crop: Crop, quantiser: float, found: GuideReading) -> GuideReading:
     import torch
 
     from streamsr.model.guide import template_mask, true_reading
-    from streamsr.model.restorer import GuideReading
 
     from .user_networks import unit_batch
 
     clean, x_in, y = (unit_batch([picture]) for picture in (x, crop.x_in, crop.y))
     true = true_reading(clean, x_in, y, template_mask(crop.size // 4), torch.tensor([quantiser]))
-    return GuideReading(true.log_bands[0].numpy(), float(true.log_sigma_y), quantiser, present_energy)
+    return replace(
+        found,
+        log_bands=true.log_bands[0].numpy(),
+        log_sigma_y=float(true.log_sigma_y),
+        quantiser=quantiser,
+    )
 
 
 def spearman(a: ArrayLike, b: ArrayLike) -> float:

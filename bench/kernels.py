@@ -1,11 +1,12 @@
-"""The kernels one by one: on a GPU against its ceilings and their twins; without, the twins against OpenCV.
+"""The kernels one by one: on a GPU against its ceilings and their twins; without, their work on the CPU.
 
     streamsr bench kernels [--ops colour,crop] [--runs 30] [--device cuda]
 
 On a GPU, each of kernels/<op>/bench.py's cases, many launches in one CUDA graph: time of one, what that makes
 in bytes and operations a second beside what a copy and a matrix product reach here, how many times an empty
 kernel's time, how many times faster than the twin in torch. Data of small cases stay in the cache.
-Without one no kernel runs: the twins on the CPU beside what does the same there today (kernels_cpu.py).
+Without one no kernel runs: what the product does instead on the CPU, in turns with the same work by OpenCV or
+torch alone, the twins among them; ratio: its median over that of the fastest (kernels_cpu.py).
 """
 
 from __future__ import annotations
@@ -15,11 +16,13 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from streamsr.errors import ConfigError
 
 from .command import add_device, add_list, answer, parser
 from .plots import kernel_bars
-from .timing import event_us, graph_us, percentiles, wall_ms
+from .timing import event_us, graph_us, percentiles, wall_ms_in_turns
 
 if TYPE_CHECKING:
     import torch
@@ -30,12 +33,15 @@ __all__ = ["OPS", "main", "run"]
 
 OPS = ("colour", "consistency", "crop", "flow", "ogwm")
 RUNS = 30
-CPU_COLUMNS = ("op", "case", "n", "twin_p50_ms", "twin_p95_ms", "peer", "peer_p50_ms", "peer_p95_ms", "ratio")
+CPU_COLUMNS = (
+    "op", "case", "n", "product", "product_p50_ms", "product_p95_ms", "best", "best_p50_ms", "ratio",
+    "twin_p50_ms",
+)  # fmt: skip
 CUDA_COLUMNS = (
     "op", "case", "n", "p50_us", "p95_us", "empty_launches", "gb_per_s", "copy_share", "tflop_per_s",
     "matmul_share", "twin_p50_us", "times_faster",
 )  # fmt: skip
-NO_GPU = "no GPU: no kernel ran; their twins in torch beside what does the same on the CPU today"
+NO_GPU = "no GPU: no kernel ran; what does their work on the CPU, beside the fastest of others"
 _COPY_BYTES, _MATMUL_SIDE = 1 << 30, 8192
 _EMPTY = 'extern "C" __global__ void empty() {}'
 
@@ -66,16 +72,19 @@ def run(
 
 
 def _cpu_rows(ops: Sequence[str], runs: int) -> list[dict[str, Any]]:
-    from .kernels_cpu import PAIRS
+    from .kernels_cpu import TWIN, WORKS
 
     rows: list[dict[str, Any]] = []
     for op in ops:
-        for make in PAIRS[op]:
-            pair = make()
-            row: dict[str, Any] = {"op": op, "case": pair.name, "n": runs, "peer": pair.peer_name}
-            for name, does in (("twin", pair.twin), ("peer", pair.peer)):
-                row |= percentiles(wall_ms(does, runs), name)
-            rows.append(row | {"ratio": row["twin_p50_ms"] / row["peer_p50_ms"]})
+        for make in WORKS[op]:
+            work = make()
+            product, *others = wall_ms_in_turns([work.product, *work.peers.values()], runs)
+            taken = dict(zip(work.peers, others, strict=True))
+            best = min(taken, key=lambda name: float(np.median(taken[name])))
+            row: dict[str, Any] = {"op": op, "case": work.name, "n": runs, "product": work.product_name}
+            row |= percentiles(product, "product") | {"best": best} | percentiles(taken[best], "best")
+            row |= percentiles(taken[TWIN], "twin")
+            rows.append(row | {"ratio": row["product_p50_ms"] / row["best_p50_ms"]})
     return rows
 
 

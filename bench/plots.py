@@ -89,7 +89,7 @@ def throughput_plots(head: Row, rows: Sequence[Row]) -> list[Plot]:
 
 
 def kernel_bars(head: Row, rows: Sequence[Row]) -> list[Plot]:
-    """A plot an operation: on a GPU the shares of its ceilings, on a CPU the twins beside their peers."""
+    """A plot an operation: on a GPU the shares of its ceilings, on a CPU the product beside others."""
     ran, plots = head["kernels_ran"], []
     for op in dict.fromkeys(row["op"] for row in rows):
         cases = [row for row in rows if row["op"] == op]
@@ -97,9 +97,14 @@ def kernel_bars(head: Row, rows: Sequence[Row]) -> list[Plot]:
             about = "of what a copy and a matrix product reach here in bytes and operations a second"
             draw = partial(_bars, cases, {"copy_share": "bytes", "matmul_share": "operations"}, "share")
         else:
-            about = f"less is better; peer: {cases[0]['peer']}"
-            draw = partial(_bars, cases, {"twin_p50_ms": "twin in torch", "peer_p50_ms": "peer"}, "ms, p50")
-        plots.append(Plot(op, about, draw, 2 * len(cases)))
+            about = f"less is better; {cases[0]['product']}; fastest other: {cases[0]['best']}"
+            labels = {
+                "product_p50_ms": "here",
+                "best_p50_ms": "fastest other",
+                "twin_p50_ms": "twin in torch",
+            }
+            draw = partial(_bars, cases, labels, "ms, p50")
+        plots.append(Plot(op, about, draw, 3 * len(cases)))
     if ran:
         draw = partial(_bars, rows, {"times_faster": ""}, "times faster than the twin")
         plots.append(Plot("Kernels and twins", "more is better", draw, len(rows)))

@@ -91,7 +91,7 @@ class _Evaluator:
                 residual = self.network(x_t, faces.x_in, y, condition, size=self.size).residual.float()
             if correct:
                 estimate = torch.nn.functional.avg_pool2d(faces.x_in + residual, 4)
-                y = faces.y + (1 - _gamma(faces.reading)) * (estimate - faces.y)
+                y = faces.y + (1 - _gamma(faces)) * (estimate - faces.y)
             return residual
 
         return faces.x_in + sample(predict, faces.x_in, start(faces.x_in, t0, faces.noise), t0, steps)
@@ -102,7 +102,7 @@ class _Evaluator:
         for steps in STEPS:
             yield _name(steps), self.restored(faces, steps)
         one = self.restored(faces, 1)
-        yield "1 step, soft projection", _projected(one, faces.y, _gamma(faces.reading))
+        yield "1 step, soft projection", _projected(one, faces.y, _gamma(faces))
         yield "1 step, hard projection", _projected(one, faces.y, torch.ones(1, 1, 1, 1))
         yield "2 steps, condition corrected", self.restored(faces, 2, correct=True)
         back = faces.x_in
@@ -186,11 +186,13 @@ def _name(steps: int) -> str:
     return f"{steps} step{'s' if steps > 1 else ''}"
 
 
-def _gamma(reading: Reading) -> Tensor:
+def _gamma(faces: _Faces) -> Tensor:
     """(B, 1, 1, 1): the product's."""
+    from streamsr.model.coding import noise_level
     from streamsr.model.consistency import gamma
 
-    return gamma(reading.log_sigma_y.exp(), reading.quantiser).view(-1, 1, 1, 1)
+    reading = faces.reading
+    return gamma(reading.log_sigma_y.exp(), reading.quantiser, noise_level(faces.coding)).view(-1, 1, 1, 1)
 
 
 def _projected(x_hat: Tensor, y: Tensor, gamma: Tensor, *, smooth: bool = False) -> Tensor:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-__all__ = ["event_us", "graph_us", "percentiles", "wall_ms"]
+__all__ = ["event_us", "graph_us", "percentiles", "wall_ms", "wall_ms_in_turns"]
 
 LAUNCHES = 20  # in a graph
 
@@ -21,12 +21,19 @@ def percentiles(values: Sequence[float], name: str = "") -> dict[str, float]:
 
 def wall_ms(does: Callable[[], object], runs: int) -> list[float]:
     """Of each of ``runs`` calls, after one that does not count."""
-    does()
-    taken = []
-    for _ in range(runs):
-        began = time.perf_counter()
+    return wall_ms_in_turns([does], runs)[0]
+
+
+def wall_ms_in_turns(all_do: Sequence[Callable[[], object]], runs: int) -> list[list[float]]:
+    """``wall_ms`` of each, one after another in every run: so that a machine that changes does so for all."""
+    for does in all_do:
         does()
-        taken.append((time.perf_counter() - began) * 1e3)
+    taken: list[list[float]] = [[] for _ in all_do]
+    for _ in range(runs):
+        for does, each in zip(all_do, taken, strict=True):
+            began = time.perf_counter()
+            does()
+            each.append((time.perf_counter() - began) * 1e3)
     return taken
 
 

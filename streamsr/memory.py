@@ -104,6 +104,7 @@ class FaceMemory:
                 log_bands=keep * self._reading.log_bands + (1 - keep) * reading.log_bands,
                 log_sigma_y=keep * self._reading.log_sigma_y + (1 - keep) * reading.log_sigma_y,
                 quantiser=keep * self._reading.quantiser + (1 - keep) * reading.quantiser,
+                noise=keep * self._reading.noise + (1 - keep) * reading.noise,
             )
         self._reading = reading
         share = reading.missing_share

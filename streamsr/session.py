@@ -347,7 +347,8 @@ class _Job:
 
     def detail(self) -> Detail:
         assert self.residual is not None
-        trust = gamma(self.memory.reading.sigma_y, self.memory.reading.quantiser)
+        reading = self.memory.reading
+        trust = gamma(reading.sigma_y, reading.quantiser, reading.noise)
         return Detail(self.face, self.size, self.residual, self.weight, trust)
 
     def report(self) -> FaceReport:

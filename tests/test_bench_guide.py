@@ -29,7 +29,7 @@ def test_spearman_is_scipys_also_with_equal_values() -> None:
 
 
 def test_a_reading_at_another_t0_keeps_the_shape_of_its_bands() -> None:
-    reading = GuideReading(np.linspace(-5, -2, 7).astype(np.float32), -3.0, 30.0, 0.1)
+    reading = GuideReading(np.linspace(-5, -2, 7).astype(np.float32), -3.0, 30.0, 0.1, 1.0)
     moved = guide.at_t0(reading, 0.3)
     assert moved.t0 == pytest.approx(0.3, abs=1e-5)
     assert np.diff(moved.log_bands) == pytest.approx(np.diff(reading.log_bands), abs=1e-5)

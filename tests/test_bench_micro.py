@@ -7,7 +7,7 @@ A second or less for each in a whole test run. Longer, and to compare with an ea
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import islice
 
 import numpy as np
@@ -15,7 +15,7 @@ import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from streamsr.bench.crowd import Crowd
-from streamsr.bench.kernels_cpu import PAIRS, Pair
+from streamsr.bench.kernels_cpu import TWIN, WORKS, Work
 from streamsr.face.steadiness import Detailed, SteadyDetail
 from streamsr.face.tracker import MediaPipeTracker
 from streamsr.model.crop import Crop
@@ -24,14 +24,13 @@ from streamsr.model.restorer import Restorer
 pytestmark = pytest.mark.alone
 
 
-@pytest.mark.parametrize("who", ["twin", "peer"])
-@pytest.mark.parametrize("op", PAIRS)
+@pytest.mark.parametrize("who", ["product", TWIN])
+@pytest.mark.parametrize("op", WORKS)
 def test_operation(benchmark: BenchmarkFixture, op: str, who: str) -> None:
-    pair: Pair = PAIRS[op][0]()
-    does: Callable[[], object] = getattr(pair, who)
-    benchmark.group = f"{op}: {pair.name}"
-    benchmark.name = "twin in torch" if who == "twin" else pair.peer_name
-    benchmark(does)
+    work: Work = WORKS[op][0]()
+    benchmark.group = f"{op}: {work.name}"
+    benchmark.name = TWIN if who == TWIN else work.product_name
+    benchmark(work.peers[TWIN] if who == TWIN else work.product)
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ def _reading(missing_share: float) -> GuideReading:
     """A reading whose missing high-band energy is this share of what is there."""
     present = 0.01
     log_sigma = 0.5 * np.log(missing_share * present / SHARE)
-    return GuideReading(np.full(7, log_sigma, np.float32), -5.0, 30.0, present)
+    return GuideReading(np.full(7, log_sigma, np.float32), -5.0, 30.0, present, 1.0)
 
 
 def _trace() -> Trace:

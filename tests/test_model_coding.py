@@ -1,12 +1,13 @@
 """The camera's own block grid tells how coarsely it was coded."""
 
+import cv2
 import numpy as np
 import pytest
 import skimage.data
 import torch
 
 from streamsr.face.alignment import camera_map, camera_patch, similarity
-from streamsr.model.coding import STATISTICS, coding_statistics
+from streamsr.model.coding import STATISTICS, coding_statistics, noise_level
 from streamsr.train.codec import code_frames
 
 NEAR_ZERO = slice(1 * 6 + 6, 6 * 6 + 6)  # of the 4 x 4 blocks on the grid: shares not near zero
@@ -40,6 +41,14 @@ def test_any_patch_has_finite_statistics(shape: tuple[int, int]) -> None:
         assert torch.isfinite(found).all()
         assert found.abs().max() < 8
     assert coding_statistics(noise)[NEAR_ZERO].mean() > coding_statistics(flat)[NEAR_ZERO].mean() + 1
+
+
+@pytest.mark.parametrize("sigma", [3.0, 6.0, 12.0])
+def test_noise_is_measured(picture: np.ndarray, sigma: float) -> None:
+    smooth = _luma(cv2.GaussianBlur(picture, (0, 0), 2))
+    noise = torch.randn(smooth.shape, generator=torch.Generator().manual_seed(0))
+    assert float(noise_level(coding_statistics(smooth + sigma * noise))) == pytest.approx(sigma, rel=0.1)
+    assert float(noise_level(coding_statistics(smooth))) < 1
 
 
 def test_a_patch_lies_on_the_grid_in_the_middle_of_the_face() -> None:

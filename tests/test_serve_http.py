@@ -43,7 +43,7 @@ async def test_a_session_from_offer_to_delete() -> None:
             await asyncio.wait_for(client.connected.wait(), 10)
             assert await site.status("DELETE", client.location) == 200
             await until(lambda: client.peer.connectionState == "closed")
-            assert await site.counts() == (0, 0)
+            await site.settled()
             assert await site.status("DELETE", client.location) == 404
             status, _, text = await site.answer("GET", "/stats/one")
             assert status == 404 and "deleted by the client" in text
@@ -51,6 +51,7 @@ async def test_a_session_from_offer_to_delete() -> None:
 
 async def test_what_is_not_an_offer_is_refused() -> None:
     good = await offer_of()
+    both = await offer_of("sendonly", "video", "audio")
     cases = [
         (415, {"Content-Type": "application/json"}, good),
         (415, {**AS_SDP, "Content-Encoding": "gzip"}, good),
@@ -70,6 +71,12 @@ async def test_what_is_not_an_offer_is_refused() -> None:
         (422, AS_SDP, good + "".join(f"a=candidate:1 1 udp 1 10.0.0.1 {n} typ host\r\n" for n in range(65))),
         (422, AS_SDP, await offer_of("sendonly", "audio")),
         (422, AS_SDP, await offer_of("sendonly", "video", "video")),
+        *((422, AS_SDP, re.sub("(a=group:BUNDLE) .*", rf"\1 {mids}", good)) for mids in ("9 0", "0 0", "")),
+        *(
+            (422, AS_SDP, re.sub("(a=group:BUNDLE) .*", rf"\1 {mids}", both))
+            for mids in ("9 0 1", "1", "0 1 1")
+        ),
+        (422, AS_SDP, re.sub("(a=group:BUNDLE .*)", "a=group:BUNDLE 9 0 1\r\n\\1", both)),
     ]
     async with serving() as site:
         for expected, headers, body in cases:

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .coding import noise_level
 from .crop import Crop, DeviceCrop
 from .engine import Engine, Precision
 from .guide import Reading, start_time
@@ -17,7 +18,20 @@ from .reading import GuideReading, Trace
 from .sampler import sample, start
 from .weights import Weights
 
-__all__ = ["Asked", "Backend", "Found", "Told", "camera_of", "packed", "roll_out", "told_of", "unit_pictures"]
+__all__ = [
+    "READ",
+    "Asked",
+    "Backend",
+    "Found",
+    "Told",
+    "camera_of",
+    "packed",
+    "roll_out",
+    "told_of",
+    "unit_pictures",
+]
+
+READ = 11  # values of a reading
 
 
 class Asked(NamedTuple):
@@ -120,9 +134,9 @@ def roll_out(
     return sample(predict, x_in, start(x_in, told.t0, eps), told.t0, steps), features
 
 
-def packed(reading: Reading, present: Tensor, out: Tensor | None = None) -> Tensor:
-    """(B, 10): a row of ``Found`` for each face, of what ``Engine.read`` gives."""
-    scalars = torch.stack([reading.log_sigma_y, reading.quantiser, present], 1)
+def packed(reading: Reading, present: Tensor, coding: Tensor, out: Tensor | None = None) -> Tensor:
+    """(B, READ): a row of ``Found`` for each face, of what ``Engine.read`` takes and gives."""
+    scalars = torch.stack([reading.log_sigma_y, reading.quantiser, present, noise_level(coding)], 1)
     return torch.cat([reading.log_bands, scalars], 1, out=out)
 
 

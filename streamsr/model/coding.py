@@ -13,12 +13,14 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-__all__ = ["STATISTICS", "coding_statistics"]
+__all__ = ["STATISTICS", "coding_statistics", "noise_level"]
 
 _NEAR = (0.5, 1.0, 2.0, 4.0, 8.0)  # what counts as near zero, in 1/255
 _BLOCKS = ((4, 0), (4, 2), (8, 0))  # side in px, and offset: off its grid a block shows no rounding
 _GROUPS = 6  # of frequencies
 STATISTICS = len(_BLOCKS) * _GROUPS * (2 + len(_NEAR))
+_FINEST = 2 * _GROUPS * (2 + len(_NEAR)) + 2 * _GROUPS - 1  # log modulus of 8 x 8 blocks' finest
+_GAUSSIAN = 0.635  # log sigma - E log |z| of z ~ N(0, sigma^2): (gamma + log 2) / 2
 
 
 def coding_statistics(luma: Tensor) -> Tensor:
@@ -43,6 +45,14 @@ def coding_statistics(luma: Tensor) -> Tensor:
         log_rms = ((square.mean(0) @ groups).sqrt() + 0.05).log()
         found += [log_rms, each.flatten()]
     return torch.cat(found)
+
+
+def noise_level(coding: Tensor) -> Tensor:
+    """(...) of coding_statistics (..., STATISTICS): standard deviation of the noise, in 1/255.
+
+    An estimate from above: fine texture counts as noise, in a small picture more than in a large one.
+    """
+    return (coding[..., _FINEST] + _GAUSSIAN).exp()
 
 
 @lru_cache(maxsize=2)

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ..face.motion import MOTION_PX
 from ..kernels import flow, ogwm
-from .backend import Asked, Found, Told, camera_of, packed, roll_out, told_of, unit_pictures
+from .backend import READ, Asked, Found, Told, camera_of, packed, roll_out, told_of, unit_pictures
 from .coding import STATISTICS, coding_statistics
 from .compiled.builds import Builds
 from .compiled.part import Part
@@ -37,7 +37,6 @@ __all__ = ["BUCKETS", "DeviceBackend"]
 BUCKETS = (1, 2, 4, 8, 16, 32)  # faces of a batch: what is missing is computed, and not looked at
 MOST_STEPS = 4  # of a graph; more steps, which nobody takes but on request, run one after another
 AHEAD = 2  # batches that are queued at once: faces that come meanwhile share the next
-_READ = 10  # values of a reading
 _TOLD = (GUIDE_OUTPUTS, 1, 6, 1)  # columns: the guide's word, t0, camera, which past
 
 
@@ -56,7 +55,7 @@ class _Tensors(NamedTuple):
     asked: Tensor  # (B, 1 + STATISTICS): log2(n / S), coding
     told: Tensor  # (B, sum(_TOLD))
     past: Past
-    reading: Tensor  # (B, _READ)
+    reading: Tensor  # (B, READ)
     residual: Tensor  # (B, S, S, 3), in levels
     picture: Tensor  # (B, 3, S, S)
     features: Tensor  # (B, width, grid, grid)
@@ -132,7 +131,7 @@ class DeviceBackend:
     def _ask_guide(self, tensors: _Tensors) -> None:
         native, coding = tensors.asked.split([1, STATISTICS], 1)
         reading, present = self.engine.read(tensors.x_in, native[:, 0], coding)
-        packed(reading, present, out=tensors.reading)
+        packed(reading, present, coding, out=tensors.reading)
 
     def _restore(self, asked: Sequence[Asked], steps: int, seed: int, level: float) -> list[Found]:
         crops, count = [each.crop for each in asked], len(asked)
@@ -285,7 +284,7 @@ class DeviceBackend:
             torch.zeros((bucket, 1 + STATISTICS), device=self.device),
             torch.zeros((bucket, sum(_TOLD)), device=self.device),
             Past(picture, pictures(remembered, 3, small), features),
-            torch.zeros((bucket, _READ), device=self.device),
+            torch.zeros((bucket, READ), device=self.device),
             torch.zeros((bucket, size, size, 3), device=self.device),
             *left(),
         )

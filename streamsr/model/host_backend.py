@@ -64,7 +64,7 @@ class HostBackend:
             x_in, native = _pictures([c.x_in for c in seen]), log_native(camera_of(seen))
             coding = torch.stack([coding_statistics(torch.from_numpy(c.patch)) for c in seen])
             reading, present = self.engine.read(x_in, native, coding)
-            rows = packed(reading, present).numpy()
+            rows = packed(reading, present, coding).numpy()
         return [Found(row) for row in rows]
 
     def restore(self, asked: Sequence[Asked], *, steps: int, seed: int, level: float) -> list[Found]:

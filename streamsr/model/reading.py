@@ -21,13 +21,14 @@ class GuideReading:
     """What the guide says of one crop; see model.guide.Reading. Units of [-1, 1] pictures.
 
     log_bands: (7,) float32. present_energy: energy a pixel of x_in's own six high bands, to weigh what is
-    missing against.
+    missing against. noise: see model.coding.noise_level, in 1/255.
     """
 
     log_bands: np.ndarray
     log_sigma_y: float
     quantiser: float
     present_energy: float
+    noise: float
 
     @property
     def t0(self) -> float:

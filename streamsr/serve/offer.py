@@ -69,9 +69,12 @@ def read_offer(text: str, wanted: Literal["sendonly", "recvonly"], limits: Limit
     if "video" not in willing:
         raise Refusal(422, f"the video section must be {wanted}")
     mids = [media.rtp.muxId for media in offer.media]
-    bundled = {str(mid) for group in offer.group if group.semantic == "BUNDLE" for mid in group.items}
-    if len(set(mids)) != len(mids) or (len(mids) > 1 and not set(mids) <= bundled):
-        raise Refusal(422, "the sections must be in one BUNDLE group")
+    bundles = [[str(mid) for mid in group.items] for group in offer.group if group.semantic == "BUNDLE"]
+    # aiortc takes the first group as it stands: a mid of no section, or one named twice, breaks its transport
+    if len(set(mids)) != len(mids) or not (
+        [sorted(mids)] == [sorted(bundle) for bundle in bundles] or (len(mids) == 1 and not bundles)
+    ):
+        raise Refusal(422, "the sections must be in one BUNDLE group, which names each once and no others")
     return Offer(text, *secrets[0], willing)
 
 

@@ -76,6 +76,7 @@ class ReadingMessage(_Message):
     log_sigma_y: Number
     quantiser: Number
     present_energy: Number
+    noise: Number
 
     @classmethod
     def of(cls, reading: GuideReading) -> ReadingMessage:
@@ -84,11 +85,12 @@ class ReadingMessage(_Message):
             log_sigma_y=reading.log_sigma_y,
             quantiser=reading.quantiser,
             present_energy=reading.present_energy,
+            noise=reading.noise,
         )
 
     def reading(self) -> GuideReading:
         bands = np.array(self.log_bands, np.float32)
-        return GuideReading(bands, self.log_sigma_y, self.quantiser, self.present_energy)
+        return GuideReading(bands, self.log_sigma_y, self.quantiser, self.present_energy, self.noise)
 
 
 class Face(_Message):
