@@ -148,7 +148,7 @@ def _torch() -> Iterator[Check]:
 def _openvino() -> Iterator[Check]:
     fix = "pip install 'openvino>=2026.4,<2027'"
     try:
-        from .model.openvino_engine import load_openvino
+        from .model.openvino_graph import load_openvino
 
         library = load_openvino()
         core = library.Core()

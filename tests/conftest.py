@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import platform
 import re
+import tempfile
 import time
 from collections.abc import Generator, Iterator
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,6 +18,17 @@ from processes import command, descendants, shared
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # as the command line does, before torch loads
 OURS = re.compile(r"-m streamsr|streamsr\.\w|ray::(Camera|Model)OnNode")
 IN_CI = os.environ.get("CI", "").lower() not in ("", "0", "false")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """What is compiled is kept for the processes of this run, and not beyond it."""
+    if hasattr(config, "workerinput"):
+        return
+    usual = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    os.environ.setdefault("MPLCONFIGDIR", str(usual / "matplotlib"))  # a list of fonts, made in seconds
+    folder = tempfile.TemporaryDirectory(prefix="streamsr-cache-")
+    os.environ["XDG_CACHE_HOME"] = folder.name
+    config.add_cleanup(folder.cleanup)
 
 
 def _version(distribution: str) -> str:

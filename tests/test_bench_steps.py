@@ -13,7 +13,9 @@ from streamsr.bench import steps
 @pytest.fixture(scope="module")
 def found(tmp_path_factory: pytest.TempPathFactory) -> dict:
     data = write_portrait_data(tmp_path_factory.mktemp("portrait") / "data")
-    _, rows = steps.run(data, frames=1)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(steps, "TIMED", 5)
+        _, rows = steps.run(data, frames=1)
     return {(row["size"], row["condition"], row["variant"]): row for row in rows}
 
 

@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import gc
 import subprocess
 import sys
-import threading
-import time
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from typing import Any
 
 import pytest
 import torch
@@ -17,12 +12,11 @@ from memories import nothing
 
 from streamsr.errors import DeviceError
 from streamsr.face.motion import MOTION_PX, Motion
-from streamsr.model import openvino_engine
 from streamsr.model.coding import STATISTICS
 from streamsr.model.engine import Engine
 from streamsr.model.guide import template_mask
 from streamsr.model.network import GUIDE_OUTPUTS, Condition
-from streamsr.model.openvino_engine import OpenVinoEngine, _in_use
+from streamsr.model.openvino_engine import OpenVinoEngine
 from streamsr.model.recurrence import Past, recall
 from streamsr.model.torch_engine import TorchEngine
 from streamsr.model.weights import load_weights
@@ -136,46 +130,6 @@ def test_what_an_engine_gave_stays_when_it_is_asked_again(in_f32: Engine) -> Non
     assert torch.equal(first, before)
 
 
-def test_engines_of_the_same_weights_share_what_is_compiled(in_f32: Engine) -> None:
-    weights, faces = load_weights(), _faces(256)
-    in_f32.evaluate(*faces, None, 1.0)
-    began = time.monotonic()
-    other = OpenVinoEngine(weights, threads=2, precision="f32")
-    other.prepare(1.0)
-    found = [one.evaluate(*faces, None, 1.0).residual for one in (in_f32, other)]
-    shared_s = time.monotonic() - began
-    assert torch.equal(*found)
-    began = time.monotonic()
-    alone = OpenVinoEngine(weights, threads=1, precision="f32")
-    alone.prepare(1.0)
-    assert shared_s < 0.5 * (time.monotonic() - began)
-    count = len(_in_use)
-    del alone
-    gc.collect()
-    assert len(_in_use) == count - 4  # two sizes of guide and network: who needs them no more, keeps none
-
-
-def test_levels_asked_for_on_two_threads_are_compiled_one_after_the_other(
-    in_f32: Engine, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    busy, compiled = threading.Lock(), openvino_engine._compiled
-
-    def watched(*arguments: Any) -> Any:
-        assert busy.acquire(blocking=False), "torch traces for one thread at a time"
-        try:
-            time.sleep(0.1)
-            return compiled(*arguments)
-        finally:
-            busy.release()
-
-    monkeypatch.setattr(openvino_engine, "_compiled", watched)
-    before = len(_in_use)
-    with ThreadPoolExecutor(3) as threads:
-        for asked in [threads.submit(in_f32.prepare, level) for level in (0.25, 0.5, 0.5)]:
-            asked.result()
-    assert len(_in_use) == before + 4  # two levels at two sizes
-
-
 def test_a_missing_openvino_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "openvino", None)
     with pytest.raises(DeviceError, match="device cpu needs openvino, which does not load"):
@@ -186,7 +140,7 @@ def test_openvino_sends_no_reports_of_use() -> None:
     code = (
         "import importlib.util, sys\n"
         "assert importlib.util.find_spec('openvino_telemetry'), 'not installed: proves nothing'\n"
-        "from streamsr.model.openvino_engine import load_openvino\n"
+        "from streamsr.model.openvino_graph import load_openvino\n"
         "load_openvino()\n"
         "print(*(name for name in sys.modules if name.startswith('openvino_telemetry')))\n"
     )

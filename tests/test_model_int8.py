@@ -19,7 +19,8 @@ from streamsr.model.engine import Precision
 from streamsr.model.guide import Guide
 from streamsr.model.int8 import Ranges, rounded
 from streamsr.model.network import PRESETS, Network
-from streamsr.model.openvino_engine import OpenVinoEngine, cpu_precision, load_openvino
+from streamsr.model.openvino_engine import OpenVinoEngine, cpu_precision
+from streamsr.model.openvino_graph import load_openvino
 from streamsr.model.restorer import Restorer
 from streamsr.model.torch_engine import TorchEngine
 from streamsr.model.weights import Description, load_weights, save_weights

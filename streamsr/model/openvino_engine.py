@@ -6,58 +6,31 @@ processor's peak, and shares the work among its threads without waiting for one 
 
 from __future__ import annotations
 
-import sys
-import threading
-import warnings
-import weakref
 from collections.abc import Callable, Sequence
 from functools import cache, partial
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..errors import DeviceError, ModelError
+from ..errors import ModelError
 from ..face.motion import Motion
 from ..machine import cpu_flags
 from .coding import STATISTICS
+from .compiled.cache import EngineCache
 from .engine import Precision
 from .guide import Guide, Reading, template_mask
 from .int8 import rounded
 from .network import EMBEDDED, Condition, Memory, Network, Prediction, sampling_phase
+from .openvino_graph import Graph, Graphs
 from .recurrence import RESCALING, Past
 from .remap import Recaller
 from .weights import Weights
 
-__all__ = ["OpenVinoEngine", "cpu_precision", "load_openvino"]
+__all__ = ["OpenVinoEngine", "cpu_precision"]
 
 _VNNI = {"avx512_vnni", "avx_vnni"}  # without either, int8 is no faster
-_in_use: weakref.WeakValueDictionary[tuple[object, ...], Any] = weakref.WeakValueDictionary()
-"""What engines of this process have compiled and still hold, for others of the same weights."""
-_compiling = threading.Lock()  # torch traces for one thread at a time; two that want the same compile it once
-
-
-def load_openvino() -> Any:
-    """The library, without the reports of use that importing it would send to its makers.
-
-    Raises DeviceError where it does not load.
-    """
-    reports = "openvino_telemetry"
-    before = sys.modules.get(reports)
-    sys.modules[reports] = None  # type: ignore[assignment]  # its import fails, as where it is missing
-    try:
-        import openvino
-        import openvino.frontend.pytorch.ts_decoder
-        import openvino.passes
-    except ImportError as error:
-        raise DeviceError(f"device cpu needs openvino, which does not load: {error}") from error
-    finally:
-        del sys.modules[reports]
-        if before is not None:
-            sys.modules[reports] = before
-    return openvino
 
 
 def cpu_precision(core: Any, weights: Weights) -> Precision:
@@ -74,8 +47,9 @@ def _plain_precision(core: Any) -> Precision:
 
 class OpenVinoEngine:
     """threads: of its own, beside the caller's. precision: by default ``cpu_precision``. A level takes one
-    or two seconds to prepare, and 60 MB of memory; engines of the same weights and threads share it, and
-    then wait for each other. Raises DeviceError; ModelError for int8 without ranges."""
+    or two seconds to prepare, a tenth of that if ``kept`` has it, and 60 MB of memory; engines of the same
+    weights and threads share it, and then wait for each other. kept: what was compiled before, by default
+    the user's cache, if there can be one. Raises DeviceError; ModelError for int8 without ranges."""
 
     device = torch.device("cpu")
 
@@ -86,17 +60,17 @@ class OpenVinoEngine:
         precision: Precision | None = None,
         *,
         rescaling: int = RESCALING,
+        kept: EngineCache | None = None,
     ) -> None:
-        openvino = load_openvino()
-        core = openvino.Core()
+        self._graphs = Graphs(weights, threads, kept)
+        core = self._graphs.core
         self.precision: Precision = precision or cpu_precision(core, weights)
         if self.precision == "int8" and not weights.ranges:
             raise ModelError(f"weights {weights.path.name} have no ranges for int8: use bf16 or f32")
         self._plain = _plain_precision(core) if self.precision == "int8" else self.precision
-        self._openvino, self._core, self._threads = openvino, core, threads
         self._weights, self._config = weights, weights.network.config
         self._recaller = Recaller(self._config.width, self._config.grid, rescaling)
-        self._networks: dict[tuple[int, float], _Graph] = {}
+        self._networks: dict[tuple[int, float], Graph] = {}
         self._guides = {
             size: self._graph(
                 "guide",
@@ -164,66 +138,10 @@ class OpenVinoEngine:
         precision: Precision,
         module: Callable[[], nn.Module],
         shapes: Sequence[tuple[int, ...]],
-    ) -> _Graph:
-        """``module`` compiled, unless an engine of this process holds the like. part: "guide", or the level
-        of a network."""
-        key = (self._weights.sha256, self._threads, part, size, precision, *shapes)
-        with _compiling:
-            compiled = _in_use.get(key)
-            if compiled is None:
-                precision = self._plain if precision == "int8" else precision
-                compiled = _compiled(self._openvino, self._core, module(), shapes, precision, self._threads)
-                _in_use[key] = compiled
-        return _Graph(self._openvino, compiled)
-
-
-def _compiled(
-    openvino: Any,
-    core: Any,
-    module: nn.Module,
-    shapes: Sequence[tuple[int, ...]],
-    precision: Precision,
-    threads: int,
-) -> Any:
-    """A module on inputs of fixed shapes, as OpenVINO's CompiledModel."""
-    example = tuple(torch.zeros(shape) for shape in shapes)
-    with torch.no_grad(), warnings.catch_warnings():
-        warnings.simplefilter("ignore", torch.jit.TracerWarning)  # of shapes: they are fixed here
-        warnings.simplefilter("ignore", DeprecationWarning)  # torch.export does it in four times as long
-        traced = torch.jit.trace(module.eval(), example, check_trace=False)
-        decoder = openvino.frontend.pytorch.ts_decoder.TorchScriptPythonDecoder(traced, example_input=example)
-        frontend = openvino.frontend.FrontEndManager().load_by_framework("pytorch")
-        model = frontend.convert(frontend.load(decoder))
-    model.reshape({i: list(shape) for i, shape in enumerate(shapes)})
-    passes = openvino.passes.Manager()
-    passes.register_pass(openvino.passes.ConstantFolding())  # int8 needs its ranges as constants
-    passes.run_passes(model)
-    options = {
-        "INFERENCE_PRECISION_HINT": precision,
-        "INFERENCE_NUM_THREADS": threads,
-        "NUM_STREAMS": 1,
-        "ENABLE_CPU_PINNING": False,
-    }
-    return core.compile_model(model, "CPU", options)
-
-
-class _Graph:
-    """A compiled model, for one thread."""
-
-    def __init__(self, openvino: Any, compiled: Any) -> None:
-        self._tensor, self._compiled = openvino.Tensor, compiled  # while it is held, others find it
-        self._request = compiled.create_infer_request()
-        self._outputs = [tuple(port.shape) for port in self._request.model_outputs]
-
-    def __call__(self, *inputs: Tensor) -> list[Tensor]:
-        outputs = [np.empty(shape, np.float32) for shape in self._outputs]
-        arrays = [np.ascontiguousarray(value.numpy(), np.float32) for value in inputs]
-        for i, array in enumerate(arrays):  # which it shares, and does not keep alive
-            self._request.set_input_tensor(i, self._tensor(array, shared_memory=True))
-        for i, array in enumerate(outputs):
-            self._request.set_output_tensor(i, self._tensor(array, shared_memory=True))
-        self._request.infer()
-        return [torch.from_numpy(array) for array in outputs]
+    ) -> Graph:
+        """part: "guide", or the level of a network."""
+        plain = self._plain if precision == "int8" else precision
+        return self._graphs.graph(part, size, precision, module, shapes, plain)
 
 
 class _GuideOf(nn.Module):

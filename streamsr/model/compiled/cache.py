@@ -47,8 +47,12 @@ class Kept:
 
 
 def default_folder() -> Path:
+    """Raises ConfigError where the user has no home."""
     base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "streamsr" / "engines"
+    try:
+        return (Path(base) if base else Path.home() / ".cache") / "streamsr" / "engines"
+    except RuntimeError as error:
+        raise ConfigError(f"no cache of engines: {error}") from error
 
 
 class EngineCache:
