@@ -54,7 +54,9 @@ class CallScene:
         sample = MotionSample(FRAMES)
         for index in range(FRAMES):
             portrait = sample.frame(index)
-            canvas: np.ndarray = cv2.GaussianBlur(cv2.resize(portrait, TRUTH_PX), (0, 0), 24)
+            small = cv2.resize(portrait, (TRUTH_PX[0] // 8, TRUTH_PX[1] // 8), interpolation=cv2.INTER_AREA)
+            blurred = cv2.GaussianBlur(small, (0, 0), 3)
+            canvas: np.ndarray = cv2.resize(blurred, TRUTH_PX, interpolation=cv2.INTER_CUBIC)
             top, left = (TRUTH_PX[1] - portrait.shape[0]) // 2, (TRUTH_PX[0] - portrait.shape[1]) // 2
             canvas[top : top + portrait.shape[0], left : left + portrait.shape[1]] = portrait
             yield canvas

@@ -11,12 +11,13 @@ from typing import Any
 import av
 import cv2
 from av.video.stream import VideoStream
-from playwright.async_api import BrowserContext, Page, async_playwright
+from playwright.async_api import BrowserContext, Page, async_playwright, expect
 
 from streamsr.io.synthetic import MotionSample
 
 CHROMIUM = "/usr/bin/chromium"
 CAMERA_PX = (640, 360)
+expect.set_options(timeout=20_000)  # ms: a machine may be busy
 SHOTS = Path(__file__).parents[1] / "build" / "browser"
 FLAGS = (
     "--allow-loopback-in-peer-connection",

@@ -23,6 +23,8 @@ from streamsr.report import Certificate, FaceReport, FrameReport, Outcome
 from streamsr.run_report import RunReport
 from streamsr.worker import THREAD_PREFIX
 
+SLOWNESS_1_S = 0.013  # of what ``slowness`` times
+
 
 def make_frame(
     width: int = 64,
@@ -289,6 +291,18 @@ async def enhance(
     """A whole run of a pipeline."""
     async with Pipeline(source, sink, enhancer or BypassEnhancer(), **options) as pipeline:
         return await pipeline.run()
+
+
+def slowness() -> float:
+    """How many times as long as on the machines that the README's figures are of some work takes here and now;
+    at least 1. For bounds that are a promise in seconds."""
+    taken = []
+    for _ in range(5):
+        began, total = time.perf_counter(), 0
+        for _ in range(300_000):
+            total += 1
+        taken.append(time.perf_counter() - began)
+    return max(1.0, sorted(taken)[2] / SLOWNESS_1_S)
 
 
 async def until(condition: Callable[[], bool], limit_s: float = 5) -> None:

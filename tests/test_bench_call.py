@@ -10,6 +10,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from helpers import slowness
 from media import moving_portrait
 
 from streamsr.bench.call import COLUMNS, main
@@ -98,7 +99,7 @@ def test_a_call_is_measured(capsys: pytest.CaptureFixture[str], monkeypatch: pyt
     enhanced, relayed = figures["rows"]
     assert [row["call"] for row in figures["rows"]] == ["enhanced", "relayed"]
     assert all(name in enhanced for name in COLUMNS)
-    assert relayed["fps"] == pytest.approx(25, abs=3) and 5 < figures["fps"] < 27
+    assert 22 / slowness() < relayed["fps"] < 27 and 5 / slowness() < figures["fps"] < 27
     assert 0 < relayed["glass_to_glass_ms"]["p50"] < figures["glass_to_glass_ms"]["p50"] < 1000
     assert figures["added_ms"]["p50"] < figures["glass_to_glass_ms"]["p50"]
     assert sum(figures["split_ms"].values()) == pytest.approx(figures["glass_to_glass_ms"]["p50"], abs=0.5)

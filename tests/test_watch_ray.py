@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers import slowness
 from media import moving_portrait, times, write_video
 from processes import command, runs
 from ray_nodes import folders, nodes
@@ -78,7 +79,7 @@ def test_cameras_of_a_machine_that_dies_stream_again_from_another(portrait: Path
             assert streams["state"] == "streaming"
             took_s = _time(streams) - _time(noticed)
             print(f"{name} streams again {took_s:.1f} s after Ray noticed")
-            assert took_s < BACK_S
+            assert took_s < BACK_S * slowness()
             assert after["by_name"][name]["restarts"] == 1
         for name in staying:
             then, now = before["by_name"][name], after["by_name"][name]
