@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+import timeit
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -294,14 +295,9 @@ async def enhance(
 
 
 def slowness() -> float:
-    """How many times as long as on the machines that the README's figures are of some work takes here and now;
-    at least 1. For bounds that are a promise in seconds."""
-    taken = []
-    for _ in range(5):
-        began, total = time.perf_counter(), 0
-        for _ in range(300_000):
-            total += 1
-        taken.append(time.perf_counter() - began)
+    """How many times as long as on the machines of the README's figures some work takes here and now; at
+    least 1. For bounds that are a promise in seconds."""
+    taken = timeit.repeat("total += 1", "total = 0", number=300_000, repeat=5)
     return max(1.0, sorted(taken)[2] / SLOWNESS_1_S)
 
 
