@@ -24,7 +24,7 @@ from streamsr.report import Certificate, FaceReport, FrameReport, Outcome
 from streamsr.run_report import RunReport
 from streamsr.worker import THREAD_PREFIX
 
-SLOWNESS_1_S = 0.013  # of what ``slowness`` times
+SLOWNESS_1_S = 0.006  # of what ``slowness`` times
 
 
 def make_frame(
