@@ -157,7 +157,7 @@ class Session:
         self._restore(wanted, deadline_ns)
         watch.lap("net")
         if left_ms is not None:
-            self._mind_size([job for job in wanted if job.outcome is not Outcome.BYPASSED], left_ms)
+            self._mind_size(wanted, left_ms)
         details = tuple(job.detail() for job in jobs if job.residual is not None)
         reports = tuple(job.report() for job in jobs)
         return Restored(tracked.frame, tracked.picture, details, reports, watch.laps, reset)
@@ -268,10 +268,13 @@ class Session:
     def _mind_size(self, jobs: list[_Job], left_ms: float) -> None:
         """left_ms: that there were for these faces of a live frame."""
         limit = self._limit
+        # what a small crop cannot show is bypassed in it, and may be wanted again in a larger one
+        jobs = [job for job in jobs if limit.lowered or job.outcome is not Outcome.BYPASSED]
         if not any(limit.lowered or job.size == limit.largest for job in jobs):
             return
         needed_ms = LARGER * (self._ladder.one_ms(_counts(jobs)) + self._ladder.rest_ms)
-        limit.saw(fell=any(job.nfe == 0 for job in jobs), spare=needed_ms <= left_ms)
+        fell = any(job.nfe == 0 and job.outcome is not Outcome.BYPASSED for job in jobs)
+        limit.saw(fell=fell, spare=needed_ms <= left_ms)
         self.largest_size = limit.largest
 
     def _steadied(self, memory: FaceMemory, trace: Trace) -> Trace:

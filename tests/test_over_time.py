@@ -23,7 +23,8 @@ from streamsr.clock import NS_PER_MS
 from streamsr.enhancer import Enhancer, Session
 from streamsr.face.background import Background
 from streamsr.frame import Frame
-from streamsr.memory import FADE_FRAMES, RECENT_FRAMES
+from streamsr.memory import FADE_FRAMES, RECENT_FRAMES, FaceMemory
+from streamsr.model.reading import GuideReading
 from streamsr.model.weights import load_weights, save_weights
 from streamsr.report import Outcome
 from streamsr.session import Refused
@@ -182,6 +183,25 @@ def test_a_machine_too_slow_for_large_crops_restores_in_smaller_ones(
     fell = sizes.index(256)
     assert 12 < fell < 22 and sizes == [512] * fell + [256] * (28 - fell) + [512] * 6
     assert Outcome.RESTORED not in stream.outcomes[2:22] and set(stream.outcomes[22:]) == {Outcome.RESTORED}
+
+
+def test_what_a_smaller_crop_cannot_show_is_restored_again_once_there_is_time(
+    enhancer: Enhancer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A face that is sharp as the camera saw it needs nothing at S = 256, and much at 512."""
+    monkeypatch.setattr(size_limit, "CALM_FRAMES", 6)
+    observe = FaceMemory.observe
+
+    def sharp_if_small(self: FaceMemory, reading: GuideReading, *, enlarged: bool = False) -> None:
+        found = replace(reading, present_energy=1e6) if self.key[1] == 256 else reading
+        observe(self, found, enlarged=enlarged)
+
+    monkeypatch.setattr(FaceMemory, "observe", sharp_if_small)
+    stream, picture = _Stream(enhancer), moving_portrait(0, 400, 300)
+    for index in range(36):
+        stream.show(picture, LITTLE if 2 <= index < 22 else PLENTY)
+    assert Outcome.BYPASSED in stream.outcomes[22:28]
+    assert stream.outcomes[-1] is Outcome.RESTORED and stream.session.largest_size == 512
 
 
 def test_a_bypass_does_not_flash(enhancer: Enhancer, monkeypatch: pytest.MonkeyPatch) -> None:
