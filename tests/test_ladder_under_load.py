@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers import slowness
 
 from streamsr import Enhancer, Pipeline
 from streamsr.bench.throughput import NullSink
@@ -54,7 +55,7 @@ def _confine(cores: set[int]) -> None:
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="needs Linux")
 async def test_quality_steps_down_under_load_and_comes_back() -> None:
     source = DegradedSource(MotionSample(RATE * (CALM_S + PRESSED_S + BACK_S + 2)))
-    sink = NullSink()
+    sink, slow = NullSink(), slowness()
     with Enhancer() as enhancer:
         async with Pipeline(source, sink, enhancer) as pipeline:
             running = asyncio.create_task(pipeline.run())
@@ -71,14 +72,19 @@ async def test_quality_steps_down_under_load_and_comes_back() -> None:
             end = pipeline.report()
             pipeline.stop()
             await running
-    assert np.percentile(sink.age_ms[from_frame:to_frame], 95) < 300
-    assert to_frame - from_frame > PRESSED_S * RATE / 4  # pictures keep coming
+    assert sum(end.rungs.values()) == end.faces
+    slow = max(slow, slowness())
+    late_ms = np.percentile(sink.age_ms[from_frame:to_frame], 95)
+    if share_below(begun, calm) > 0.2:  # too slow without any pressure: nothing to fall from, or to come back to
+        assert slow > 1.3, "a quick machine does not restore what it can"
+        assert late_ms < 1000 * slow
+        return
+    assert late_ms < 300 * slow
+    assert to_frame - from_frame > PRESSED_S * RATE / 4 / slow  # pictures keep coming
     lower = share_below(calm, pressed)
     assert lower > 0.15, f"{lower:.0%} of the faces on a lower rung under load"
-    assert share_below(calm, pressed) > share_below(back, end) + 0.1
-    usual = share_below(begun, calm)  # of a machine that is too slow without any pressure, much
-    assert share_below(back, end) < max(0.2, usual + 0.1), "not back within 5 s"
-    assert sum(end.rungs.values()) == end.faces
+    assert lower > share_below(back, end) + 0.1
+    assert share_below(back, end) < 0.2, "not back within 5 s"
 
 
 def share_below(before: RunReport, after: RunReport) -> float:
