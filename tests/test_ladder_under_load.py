@@ -75,7 +75,7 @@ async def test_quality_steps_down_under_load_and_comes_back() -> None:
     assert sum(end.rungs.values()) == end.faces
     slow = max(slow, slowness())
     late_ms = np.percentile(sink.age_ms[from_frame:to_frame], 95)
-    if share_below(begun, calm) > 0.2:  # too slow without any pressure: nothing to fall from, or to come back to
+    if share_below(begun, calm) > 0.2:  # too slow without any pressure: there is nothing to fall from
         assert slow > 1.3, "a quick machine does not restore what it can"
         assert late_ms < 1000 * slow
         return
