@@ -105,7 +105,7 @@ def test_a_process_that_dies_is_replaced_and_costs_no_other_camera_anything(
             assert now["process_id"] == then["process_id"]
             assert (now["restarts"], now["reconnects"]) == (0, 0)
             came = now["frames_in"] - then["frames_in"]
-            allowed = 0.02 if slowness() < 1.3 else 0.5  # a slow machine is busy with the process that starts
+            allowed = 0.02 if slowness() < 1.3 else 0.5  # a slow machine is busy with the new process
             assert came > 0 and _lost(now) - _lost(then) <= allowed * came, "lost for another's fault"
         assert after["by_name"]["north"]["restarts"] == 1
         wait_until(lambda: _open_files(watch.process.pid) <= files, 5)
