@@ -140,7 +140,6 @@ def test_what_does_not_load_is_compiled_again(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """Whole, but not what this version of the library reads."""
-    monkeypatch.setattr(openvino_graph, "FILE", "network.blob")
     first = _restored(weights, kept, monkeypatch)
     gc.collect()
     find = kept.find

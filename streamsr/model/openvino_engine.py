@@ -72,12 +72,13 @@ class OpenVinoEngine:
         self._recaller = Recaller(self._config.width, self._config.grid, rescaling)
         self._networks: dict[tuple[int, float], Graph] = {}
         self._guides = {
-            size: self._graph(
+            size: self._graphs.graph(
                 "guide",
                 size,
                 "f32",
                 partial(_GuideOf, weights.guide, size),
                 [(1, size, size, 3), (1,), (1, STATISTICS)],
+                "f32",
             )
             for size in self._config.sizes
         }
@@ -94,7 +95,9 @@ class OpenVinoEngine:
             if self._weights.description.recurrent:
                 shapes += [picture, (1, grid, grid, width), small, (1, side, side, 1)]
             module = partial(self._network_of, network, size)
-            self._networks[size, level] = self._graph(level, size, self.precision, module, shapes)
+            self._networks[size, level] = self._graphs.graph(
+                level, size, self.precision, module, shapes, self._plain
+            )
 
     def _network_of(self, network: Callable[[], Network], size: int) -> nn.Module:
         made = network()
@@ -130,18 +133,6 @@ class OpenVinoEngine:
         rows = [run(*face) for face in zip(*seen, told, *rest, strict=True)]
         residual, *features = map(_channels_first, _stacked(rows))
         return Prediction(residual, features[0] if features else torch.empty(len(x_in), 0))
-
-    def _graph(
-        self,
-        part: float | str,
-        size: int,
-        precision: Precision,
-        module: Callable[[], nn.Module],
-        shapes: Sequence[tuple[int, ...]],
-    ) -> Graph:
-        """part: "guide", or the level of a network."""
-        plain = self._plain if precision == "int8" else precision
-        return self._graphs.graph(part, size, precision, module, shapes, plain)
 
 
 class _GuideOf(nn.Module):
