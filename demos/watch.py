@@ -62,7 +62,8 @@ def dashboard_of(watch: subprocess.Popen[bytes], log: Path) -> str:
     sys.exit(log.read_text().strip())
 
 
-def show(dashboard: str) -> None:
+def show(dashboard: str) -> bool:
+    """Print how the cameras are. Whether all of them stream."""
     with urllib.request.urlopen(f"{dashboard}api/status", timeout=5) as answer:
         status = json.load(answer)
     for camera in status["cameras"]:
@@ -75,6 +76,7 @@ def show(dashboard: str) -> None:
     print(
         f"{'model':>10} {status['model']['state']:<11} {status['model']['busy_share']:4.0%} busy", flush=True
     )
+    return all(camera["state"] == "streaming" for camera in status["cameras"])
 
 
 def run(folder: Path, count: int, seconds: float) -> int:
@@ -97,10 +99,11 @@ def run(folder: Path, count: int, seconds: float) -> int:
             for number in channels:
                 print(f"before     {server.url(f'/camera{number}')}")
                 print(f"after      {server.url(f'/enhanced{number}')}", flush=True)
-            until = time.monotonic() + seconds
-            while time.monotonic() < until and watch.poll() is None:
+            until = None  # the cameras stream
+            while (until is None or time.monotonic() < until) and watch.poll() is None:
                 time.sleep(2)
-                show(dashboard)
+                if show(dashboard) and until is None:
+                    until = time.monotonic() + seconds
         finally:
             watch.send_signal(signal.SIGTERM)
             watch.wait()
@@ -110,7 +113,12 @@ def run(folder: Path, count: int, seconds: float) -> int:
 def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--cameras", type=int, choices=range(1, len(CHANNELS) + 1), default=1)
-    parser.add_argument("--seconds", type=float, default=float("inf"), help="for ever by default")
+    parser.add_argument(
+        "--seconds",
+        type=float,
+        default=float("inf"),
+        help="from when all cameras stream; for ever by default",
+    )
     options = parser.parse_args(arguments)
     reason = missing()
     if reason is not None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-import timeit
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -23,8 +22,6 @@ from streamsr.pipeline import Pipeline
 from streamsr.report import Certificate, FaceReport, FrameReport, Outcome
 from streamsr.run_report import RunReport
 from streamsr.worker import THREAD_PREFIX
-
-SLOWNESS_1_S = 0.006  # of what ``slowness`` times
 
 
 def make_frame(
@@ -294,14 +291,7 @@ async def enhance(
         return await pipeline.run()
 
 
-def slowness() -> float:
-    """How many times as long as on the machines of the README's figures some work takes here and now; at
-    least 1. For bounds that are a promise in seconds."""
-    taken = timeit.repeat("total += 1", "total = 0", number=300_000, repeat=5)
-    return max(1.0, sorted(taken)[2] / SLOWNESS_1_S)
-
-
-async def until(condition: Callable[[], bool], limit_s: float = 5) -> None:
+async def until(condition: Callable[[], bool], limit_s: float = 30) -> None:
     """Wait for ``condition``; TimeoutError if it does not come true."""
     async with asyncio.timeout(limit_s):
         while not condition():  # noqa: ASYNC110 (figures of a report have no event)

@@ -10,16 +10,12 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from helpers import slowness
 from media import moving_portrait
 
 from streamsr.bench.call import COLUMNS, main
 from streamsr.bench.call_marker import PERIOD_MS, STRIP_PX, draw_marker, read_marker
 from streamsr.bench.call_scene import CAMERA_PX, FRAMES, TRUTH_PX, CallScene, place
 from streamsr.errors import ConfigError
-
-pytestmark = pytest.mark.alone
-
 
 # -- the marker ---------------------------------------------------------------------------------------
 
@@ -90,8 +86,9 @@ def test_refusals(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert "none.safetensors" in capsys.readouterr().err
 
 
+@pytest.mark.alone
 def test_a_call_is_measured(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Bounds are those of a loaded machine; the figures are in the README."""
+    """All that it says of a call, on whatever machine."""
     assert main(["--seconds", "7", "--codec", "h264", "--json"]) == 0
     line = capsys.readouterr().out
     figures: dict[str, Any] = json.loads(line)
@@ -99,13 +96,13 @@ def test_a_call_is_measured(capsys: pytest.CaptureFixture[str], monkeypatch: pyt
     enhanced, relayed = figures["rows"]
     assert [row["call"] for row in figures["rows"]] == ["enhanced", "relayed"]
     assert all(name in enhanced for name in COLUMNS)
-    assert 22 / slowness() < relayed["fps"] < 27 and 5 / slowness() < figures["fps"] < 27
-    assert 0 < relayed["glass_to_glass_ms"]["p50"] < figures["glass_to_glass_ms"]["p50"] < 1000
+    assert 5 < relayed["fps"] < 27 and 1 < figures["fps"] < 27
+    assert relayed["glass_to_glass_ms"]["p50"] > 0 and figures["added_ms"]["p50"] > 0
     assert figures["added_ms"]["p50"] < figures["glass_to_glass_ms"]["p50"]
     assert sum(figures["split_ms"].values()) == pytest.approx(figures["glass_to_glass_ms"]["p50"], abs=0.5)
     assert enhanced["unread"] + relayed["unread"] <= 2
     assert 0 < figures["restored_share"] <= 1 and enhanced["rungs"]["restored"] > 0
-    assert abs(relayed["lip_sync_ms"]) < 60 and figures["lip_sync_ms"] is not None
+    assert None not in (relayed["lip_sync_ms"], figures["lip_sync_ms"])
     for row in figures["rows"]:
         assert 30 < row["psnr_y"] < 60 and 0.5 < row["face_haarpsi"] <= 1 and row["measured"] >= 5
 
@@ -118,3 +115,14 @@ def test_a_call_is_measured(capsys: pytest.CaptureFixture[str], monkeypatch: pyt
     monkeypatch.setattr(demo, "run", lambda seconds: (figures, figures["rows"]))  # not once more
     demo.main(7.0)
     assert f"{figures['glass_to_glass_ms']['p50']:.1f} ms glass to glass" in capsys.readouterr().out
+
+
+@pytest.mark.soak
+def test_a_call_is_as_quick_as_promised(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--seconds", "15", "--codec", "h264", "--json"]) == 0
+    figures: dict[str, Any] = json.loads(capsys.readouterr().out)
+    relayed = figures["rows"][1]
+    assert figures["fps"] >= 20 and figures["restored_share"] >= 0.9
+    assert figures["glass_to_glass_ms"]["p50"] < 200 and figures["glass_to_glass_ms"]["p95"] < 300
+    assert figures["added_ms"]["p95"] < 80
+    assert abs(figures["lip_sync_ms"]) < 40 and abs(relayed["lip_sync_ms"]) < 40

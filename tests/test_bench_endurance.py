@@ -10,8 +10,6 @@ import pytest
 from streamsr.bench import endurance
 from streamsr.bench.endurance import MINUTE, main, memory_growth, recovered_s
 
-pytestmark = pytest.mark.alone
-
 
 def test_growth_is_over_the_third_minute() -> None:
     assert memory_growth([100.0] * (4 * MINUTE - 1)) is None
@@ -33,6 +31,7 @@ def test_refusals(capsys: pytest.CaptureFixture[str]) -> None:
     assert "minutes must leave" in capsys.readouterr().err
 
 
+@pytest.mark.soak
 def test_a_call_under_a_hog(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(endurance, "HOG_AFTER_S", 5.0)
     assert main(["--minutes", "0.35", "--hog-s", "4", "--json"]) == 0

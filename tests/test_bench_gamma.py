@@ -15,6 +15,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_portrait_data(tmp_path_factory.mktemp("portrait") / "data")
 
 
+@pytest.mark.soak
 def test_exact_pixels_are_worth_keeping_and_coded_ones_are_not(data: Path) -> None:
     clip = next((data / "clips").glob("*.mp4")).stem
     _, rows = gamma.run(data, [clip], ["clean", "call"], scale=2, frames=3)

@@ -21,6 +21,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_portrait_data(tmp_path_factory.mktemp("portrait") / "data")
 
 
+@pytest.mark.soak
 def test_the_figures_of_a_group_are_those_of_its_members(
     data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -19,12 +19,14 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> dict:
     return {(row["size"], row["condition"], row["variant"]): row for row in rows}
 
 
+@pytest.mark.soak
 def test_one_step_of_the_packaged_weights_helps(found: dict) -> None:
     for size in (256, 512):
         for condition in ("clean x4", "call x4"):
             assert found[size, condition, "1 step"]["face_gain_db"] > 0.1
 
 
+@pytest.mark.soak
 def test_the_projection_of_the_product_never_costs_what_a_hard_one_does(found: dict) -> None:
     for condition in ("call x2", "call x4"):
         soft, hard = (found[512, condition, f"1 step, {kind} projection"] for kind in ("soft", "hard"))
@@ -33,6 +35,7 @@ def test_the_projection_of_the_product_never_costs_what_a_hard_one_does(found: d
     assert clean[1] > clean[0]
 
 
+@pytest.mark.soak
 def test_steps_cost_time(found: dict) -> None:
     assert found[256, "clean x4", "16 steps"]["ms"] > 4 * found[256, "clean x4", "1 step"]["ms"] > 0
     assert found[256, "clean x4", "1 step, soft projection"]["ms"] is None

@@ -66,7 +66,7 @@ async def test_call_filter_answers_a_caller(call_address: None) -> None:
 
 def test_watch_sends_cameras_through_and_back(gstreamer: None, tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, str(DEMOS / "watch.py"), "--cameras", "2", "--seconds", "15"],
+        [sys.executable, str(DEMOS / "watch.py"), "--cameras", "2", "--seconds", "2"],
         capture_output=True,
         text=True,
         timeout=200,

@@ -114,6 +114,7 @@ def test_a_black_hole(serve, relay, view, transport: str, seconds: float) -> Non
     assert (statistics.state, statistics.reconnects, statistics.stalls) == ("streaming", 1, 1)
 
 
+@pytest.mark.soak
 def test_a_connection_of_which_one_direction_is_dead(serve, relay, view) -> None:  # type: ignore[no-untyped-def]
     network = relay(serve({"/live": live_video()}))
     viewer = view(network.url("/live"))
@@ -138,7 +139,7 @@ def test_a_cut_and_a_slow_network(serve, relay, view) -> None:  # type: ignore[n
     assert len(frames) > 50 and not any(frame.discontinuity for frame in frames)
 
 
-@pytest.mark.parametrize(("share", "least"), [(0.05, 0.7), (0.2, 0.3)])
+@pytest.mark.parametrize(("share", "least"), [(0.05, 0.7), pytest.param(0.2, 0.3, marks=pytest.mark.soak)])
 def test_lost_datagrams(serve, relay, view, share: float, least: float) -> None:  # type: ignore[no-untyped-def]
     network = relay(serve({"/live": live_video()}))
     viewer = view(network.url("/live"), transport="udp")
@@ -177,7 +178,7 @@ def test_a_camera_whose_clock_is_set(serve, relay, view) -> None:  # type: ignor
     assert viewer.source.statistics().reconnects == 0
 
 
-@pytest.mark.parametrize("codec", ["h265", "mjpeg"])
+@pytest.mark.parametrize("codec", ["h265", pytest.param("mjpeg", marks=pytest.mark.soak)])
 def test_a_camera_that_comes_back_as_another(serve, view, codec: str) -> None:  # type: ignore[no-untyped-def]
     server = serve({"/live": live_video()})
     viewer = view(server.url("/live"))
@@ -194,7 +195,9 @@ def test_a_camera_that_comes_back_as_another(serve, view, codec: str) -> None:  
     assert (statistics.recoded, statistics.resized, statistics.reconnects) == (1, 1, 1)
 
 
-@pytest.mark.parametrize("codec", ["h264", "h265", "mjpeg"])
+@pytest.mark.parametrize(
+    "codec", ["h264", *(pytest.param(name, marks=pytest.mark.soak) for name in ("h265", "mjpeg"))]
+)
 def test_a_camera_that_changes_its_size_while_it_streams(serve, view, codec: str) -> None:  # type: ignore[no-untyped-def]
     server = serve({"/live": live_video(codec=codec)})
     viewer = view(server.url("/live"))
@@ -217,6 +220,7 @@ def test_a_frozen_camera_that_a_new_connection_cures(serve, view) -> None:  # ty
     assert statistics.last_error == "the same picture for 2 s"
 
 
+@pytest.mark.soak
 def test_a_frozen_camera_is_shown_as_such_and_not_left_again_and_again(serve, view) -> None:  # type: ignore[no-untyped-def]
     server = serve({"/live": live_video()})
     view(server.url("/live"))  # keeps the server's pipeline running
@@ -248,6 +252,7 @@ def test_a_still_scene_is_not_frozen(serve, view, tmp_path: Path) -> None:  # ty
     assert (statistics.state, statistics.frozen, statistics.reconnects) == ("streaming", 0, 0)
 
 
+@pytest.mark.soak
 def test_a_password_that_is_changed_and_changed_back(serve, view) -> None:  # type: ignore[no-untyped-def]
     server = serve({"/live": live_video()}, user="ann", password="s3cret")
     viewer = view(server.url("/live", "ann:s3cret"))

@@ -12,14 +12,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import slowness
 
 from streamsr import Enhancer, Pipeline
 from streamsr.bench.throughput import NullSink
 from streamsr.io.synthetic import DegradedSource, MotionSample
 from streamsr.run_report import RunReport
 
-pytestmark = pytest.mark.alone
+pytestmark = pytest.mark.soak
 
 RATE = 25
 CALM_S, PRESSED_S, BACK_S = 3, 5, 5
@@ -55,13 +54,11 @@ def _confine(cores: set[int]) -> None:
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="needs Linux")
 async def test_quality_steps_down_under_load_and_comes_back() -> None:
     source = DegradedSource(MotionSample(RATE * (CALM_S + PRESSED_S + BACK_S + 2)))
-    sink, slow = NullSink(), slowness()
+    sink = NullSink()
     with Enhancer() as enhancer:
         async with Pipeline(source, sink, enhancer) as pipeline:
             running = asyncio.create_task(pipeline.run())
-            await asyncio.sleep(CALM_S - 1)
-            begun = pipeline.report()
-            await asyncio.sleep(1)
+            await asyncio.sleep(CALM_S)
             calm, from_frame = pipeline.report(), len(sink.age_ms)
             with pressure():
                 await asyncio.sleep(PRESSED_S)
@@ -73,14 +70,8 @@ async def test_quality_steps_down_under_load_and_comes_back() -> None:
             pipeline.stop()
             await running
     assert sum(end.rungs.values()) == end.faces
-    slow = max(slow, slowness())
-    late_ms = np.percentile(sink.age_ms[from_frame:to_frame], 95)
-    if share_below(begun, calm) > 0.2:  # too slow without any pressure: there is nothing to fall from
-        assert slow > 1.3, "a quick machine does not restore what it can"
-        assert late_ms < 1000 * slow
-        return
-    assert late_ms < 300 * slow
-    assert to_frame - from_frame > PRESSED_S * RATE / 4 / slow  # pictures keep coming
+    assert np.percentile(sink.age_ms[from_frame:to_frame], 95) < 300
+    assert to_frame - from_frame > PRESSED_S * RATE / 4  # pictures keep coming
     lower = share_below(calm, pressed)
     assert lower > 0.15, f"{lower:.0%} of the faces on a lower rung under load"
     assert lower > share_below(back, end) + 0.1

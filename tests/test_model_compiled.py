@@ -129,6 +129,7 @@ def _wait(builds: Builds, part: Part = PART) -> Run:
     return run
 
 
+@pytest.mark.soak
 def test_what_was_built_gives_what_the_modules_give(
     weights: Weights, built: EngineCache, device: torch.device
 ) -> None:
@@ -141,6 +142,7 @@ def test_what_was_built_gives_what_the_modules_give(
         assert torch.allclose(one, other, atol=1e-4)
 
 
+@pytest.mark.soak
 def test_it_takes_over_between_two_frames(taken_over: TakeOver) -> None:
     served = taken_over.served
     assert taken_over.warnings == []
@@ -150,6 +152,7 @@ def test_it_takes_over_between_two_frames(taken_over: TakeOver) -> None:
     assert taken_over.apart < 0.05
 
 
+@pytest.mark.soak
 def test_one_that_is_damaged_is_built_again(
     weights: Weights, taken_over: TakeOver, device: torch.device
 ) -> None:
@@ -159,6 +162,7 @@ def test_one_that_is_damaged_is_built_again(
     assert again is not None and again.path.stat().st_size > 1e6
 
 
+@pytest.mark.soak
 def test_who_has_the_cache_begins_with_it(weights: Weights, built: EngineCache, device: torch.device) -> None:
     builds = Builds(Inductor(), weights, device, "f32", built)
     with closing(Restorer(lambda: DeviceBackend(weights, device, "f32", builds=builds))) as later:
@@ -167,6 +171,7 @@ def test_who_has_the_cache_begins_with_it(weights: Weights, built: EngineCache, 
         wait_until(lambda: bool(later.restore(crops, readings)) and later.engine == "inductor", 20)
 
 
+@pytest.mark.soak
 def test_one_that_fails_gives_way_aloud(
     weights: Weights,
     built: EngineCache,

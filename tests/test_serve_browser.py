@@ -14,12 +14,14 @@ from pathlib import Path
 
 import pytest
 from browser import SHOTS, chromium, ms_to_first_frame, opened
-from helpers import BypassEnhancer, slowness
+from helpers import BypassEnhancer, until
 from playwright.async_api import Page, expect
-from serve_client import held, serving
+from serve_client import Site, held, serving
+
+from streamsr.serve.session import Session
 
 pytest_plugins = ["rtc_fixtures", "browser_fixtures"]
-pytestmark = pytest.mark.alone  # it measures how soon pictures come
+pytestmark = pytest.mark.alone  # a browser and a model are enough for one machine
 
 DESKTOP = {"width": 1280, "height": 900}
 PHONE = {"viewport": {"width": 390, "height": 844}, "is_mobile": True, "has_touch": True}
@@ -89,9 +91,8 @@ async def test_the_page_from_start_to_stop(served: str, fake_camera: Path) -> No
     ):
         await page.screenshot(path=SHOTS / "begin.png")
         first_ms = await ms_to_first_frame(page)
-        assert first_ms < 3000 * slowness()
         await expect(page.locator("#status")).to_have_text("Live")
-        await expect(page.locator("#size-out")).to_have_text(re.compile("1280.720"), timeout=10_000)
+        await expect(page.locator("#size-out")).to_have_text(re.compile("1280.720"))
         await expect(page.locator("#age95")).to_have_text(re.compile(r"\d+"))
 
         await page.focus("#split")
@@ -127,6 +128,16 @@ async def test_the_page_from_start_to_stop(served: str, fake_camera: Path) -> No
         await _nobody(served)
 
 
+@pytest.mark.soak
+async def test_the_first_picture_comes_within_three_seconds(served: str, fake_camera: Path) -> None:
+    async with (
+        chromium(fake_camera, viewport=DESKTOP) as context,
+        opened(context, f"{served}?stream=first") as page,
+    ):
+        assert await ms_to_first_frame(page) < 3000
+        await page.get_by_role("button", name="Stop").click()
+
+
 async def test_a_phone_in_the_dark_watches(served: str, fake_camera: Path) -> None:
     async with (
         chromium(fake_camera, **PHONE, color_scheme="dark") as context,
@@ -146,7 +157,9 @@ async def test_a_phone_in_the_dark_watches(served: str, fake_camera: Path) -> No
         await watching.bring_to_front()
         await ms_to_first_frame(watching)
         await expect(watching.locator("#status")).to_have_text("Watching phone")
-        assert (await _figures(served, "phone"))["viewers"] == 2
+        async with asyncio.timeout(60):
+            while (await _figures(served, "phone"))["viewers"] != 2:  # noqa: ASYNC110 - as in _nobody
+                await asyncio.sleep(0.1)
         await watching.screenshot(path=SHOTS / "watch.png", full_page=True)
     await _nobody(served)
 
@@ -211,14 +224,15 @@ async def test_the_page_comes_back_by_itself(call_address: None, fake_camera: Pa
     ):
         await ms_to_first_frame(page)
         for lost in ("publisher", "viewer"):
-            stream = site.server.streams.stream("again")
-            held = stream.publisher if lost == "publisher" else next(iter(stream.viewers))
-            held.end("lost, for the test")
-            await asyncio.sleep(0.5)
+            old = _peer(site, lost)
+            assert old is not None
+            old.end("lost, for the test")
+            await until(lambda lost=lost, old=old: _peer(site, lost) not in (None, old), 60)
+            await until(lambda: None not in (_peer(site, "publisher"), _peer(site, "viewer")), 60)
             await _moves(page)
         port = int(re.findall(r":(\d+)/", site.server.url)[0])
         await site.server.__aexit__(None, None, None)
-        await expect(page.locator("#status")).to_contain_text("trying again", timeout=10_000)
+        await expect(page.locator("#status")).to_contain_text("trying again")
         async with serving(port=port) as second:
             await _moves(page)
             await page.get_by_role("button", name="Stop").click()
@@ -242,6 +256,7 @@ async def test_the_page_asks_for_a_token(call_address: None, fake_camera: Path) 
         assert TOKEN not in page.url and TOKEN not in await page.content()
 
 
+@pytest.mark.soak
 async def test_ten_pages_that_go_away_leave_nothing(call_address: None, fake_camera: Path) -> None:
     enhancer, idle_s = BypassEnhancer(), 5.0
     async with (
@@ -266,6 +281,12 @@ async def test_ten_pages_that_go_away_leave_nothing(call_address: None, fake_cam
         held().check_against(before, memory_mb=60)  # a leaked session holds more than 6
 
 
+def _peer(site: Site, which: str) -> Session | None:
+    """Whoever publishes, or the first of those who watch."""
+    stream = site.server.streams.stream("again")
+    return stream.publisher if which == "publisher" else next(iter(stream.viewers), None)
+
+
 async def _paced(url: str, page: Page, seconds: float = 15.0) -> dict[str, object]:
     """What the browser shows and the server says of ``seconds`` from now."""
     shown = "document.getElementById('after').getVideoPlaybackQuality().totalVideoFrames"
@@ -287,14 +308,14 @@ async def _paced(url: str, page: Page, seconds: float = 15.0) -> dict[str, objec
 
 
 async def _moves(page: Page) -> None:
-    """The enhanced picture goes on, within half a minute."""
+    """The enhanced picture goes on, within a minute."""
     await page.evaluate(
         """() => new Promise((resolve, reject) => {
             const after = document.getElementById("after");
             let seen = 0;
             const count = () => (seen += 1) > 10 ? resolve() : after.requestVideoFrameCallback(count);
             after.requestVideoFrameCallback(count);
-            setTimeout(() => reject(new Error("the picture stands still")), 30000);
+            setTimeout(() => reject(new Error("the picture stands still")), 60000);
         })"""
     )
 
@@ -308,7 +329,7 @@ async def _figures(url: str, name: str) -> dict:
 
 
 async def _controls(url: str, name: str, **wanted: object) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while True:
             controls = (await _figures(url, name))["controls"]
             if all(controls[key] == value for key, value in wanted.items()):
@@ -323,6 +344,6 @@ async def _nobody(url: str) -> None:
         with urllib.request.urlopen(f"{url}health", timeout=5) as answer:
             return json.load(answer)
 
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while (await asyncio.to_thread(get))["sessions"]:  # noqa: ASYNC110 - the server says it when asked
             await asyncio.sleep(0.1)

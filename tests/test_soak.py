@@ -8,6 +8,7 @@ from soak import RECOVERY_S, soak
 pytest_plugins = ["shared_fixtures"]
 
 
+@pytest.mark.soak
 @pytest.mark.timeout(300)
 def test_a_minute_of_faults(gstreamer: None) -> None:
     found = soak(seconds=50, every_s=10, cameras=3)

@@ -75,6 +75,7 @@ def test_two_camera_processes_at_once_get_what_they_would_alone(
     assert np.abs(np.load(outs[3]).astype(int) - np.load(outs[4])).max() > 1
 
 
+@pytest.mark.soak
 def test_with_the_packaged_weights_too(tmp_path: Path) -> None:
     out = tmp_path / "packaged.npy"
     with ModelProcess(tmp_path / "socket") as model:
@@ -127,7 +128,7 @@ def _ask_at_rate(
     return done, round((time.monotonic() - first) / period_s)
 
 
-@pytest.mark.alone
+@pytest.mark.soak
 def test_under_real_pressure_priority_decides_and_nobody_waits_past_a_deadline(model: ModelProcess) -> None:
     with closing(connected(model.path)) as restorer:
         crop = random_crop(256)

@@ -76,6 +76,8 @@ def test_counters_go_on_and_readiness_tells_while_processes_die(text: str, tmp_p
         assert missing >= {"gate", "model"} and "spare" not in missing
         assert last["streamsr_camera_restarts_total", gate] == 1
         assert last["streamsr_model_restarts_total", frozenset()] == 1
+        restored = watch.status()["by_name"]["yard"]["rungs"]["restored"]
+        watch.until(lambda now: now["by_name"]["yard"]["rungs"]["restored"] > restored)
         now = watch.until(lambda now: now["by_name"]["gate"]["frames_in"] > 5)
         total = scrape(watch)["streamsr_camera_frames_in_total", gate]
         assert total > now["by_name"]["gate"]["frames_in"] + 10  # those of the first process as well

@@ -105,7 +105,7 @@ async def names(page: Page) -> list[str]:
     return await page.locator(".camera:visible h3").all_inner_texts()
 
 
-@pytest.mark.parametrize("number", [1, 4, 16])
+@pytest.mark.parametrize("number", [1, 16])
 async def test_walls_of_cameras(number: int) -> None:
     SHOTS.mkdir(parents=True, exist_ok=True)
     watched = Watched(wall(number))
@@ -179,7 +179,7 @@ async def test_it_says_when_nobody_answers_and_goes_on_by_itself() -> None:
             page = await context.new_page()
             await page.goto(dashboard.url)
             await expect(page.locator("#camera-gate .view")).to_have_attribute("data-picture", "new")
-        await expect(page.get_by_role("alert")).to_contain_text("The server does not answer", timeout=10_000)
+        await expect(page.get_by_role("alert")).to_contain_text("The server does not answer")
         await expect(page.locator("#status")).to_have_text("No connection")
         assert float(await page.evaluate("getComputedStyle(document.querySelector('#cameras')).opacity")) < 1
         await page.screenshot(path=SHOTS / "watch-gone.png")

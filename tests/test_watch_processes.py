@@ -16,7 +16,7 @@ from typing import Any
 
 import av
 import pytest
-from helpers import slowness, wait_until
+from helpers import wait_until
 from media import moving_portrait, write_video
 from processes import descendants
 from rtsp_server import RtspServer, free_port, live_video, publish_in, publish_out
@@ -81,15 +81,12 @@ def test_rtsp_comes_in_and_rtsp_and_a_file_go_out(tmp_path: Path, gstreamer: Non
     assert sorted(path.name for path in tmp_path.iterdir()) == ["cameras.toml", "gate.password", "out.mp4"]
 
 
-@pytest.mark.alone
+@pytest.mark.soak
 def test_a_process_that_dies_is_replaced_and_costs_no_other_camera_anything(
     server: RtspServer, tmp_path: Path
 ) -> None:
     text = "".join(camera(name, server.url(f"/{name}"), sink=f"{name}.mp4") for name in NAMES)
     with WatchProcess(tmp_path / "cameras.toml", text) as watch:
-        began = time.monotonic()
-        watch.until(lambda now: all(camera["frames_out"] for camera in now["cameras"]))
-        start_s = time.monotonic() - began  # longer than BACK_S on a machine that is busy with other things
         before = watch.streaming(*NAMES)
         files = _open_files(watch.process.pid)
         for what in ("camera", "model"):
@@ -99,14 +96,13 @@ def test_a_process_that_dies_is_replaced_and_costs_no_other_camera_anything(
             watch.until(lambda now, what=what: _restarts(now, what) == 1)
             after = watch.streaming(*NAMES)
             if what == "camera":
-                assert time.monotonic() - killed_at < max(BACK_S, 2 * start_s)
+                assert time.monotonic() - killed_at < BACK_S
         for name in NAMES[1:]:
             then, now = before["by_name"][name], after["by_name"][name]
             assert now["process_id"] == then["process_id"]
             assert (now["restarts"], now["reconnects"]) == (0, 0)
             came = now["frames_in"] - then["frames_in"]
-            allowed = 0.02 if slowness() < 1.3 else 0.5  # a slow machine is busy with the new process
-            assert came > 0 and _lost(now) - _lost(then) <= allowed * came, "lost for another's fault"
+            assert came > 0 and _lost(now) - _lost(then) <= 0.02 * came, "lost for another's fault"
         assert after["by_name"]["north"]["restarts"] == 1
         wait_until(lambda: _open_files(watch.process.pid) <= files, 5)
         assert watch.stop() == 0
@@ -115,6 +111,7 @@ def test_a_process_that_dies_is_replaced_and_costs_no_other_camera_anything(
     assert len(list(tmp_path.glob("north*.mp4"))) == 1  # of the second process; the first was killed
 
 
+@pytest.mark.soak
 def test_faces_are_restored_again_after_the_model_process_died(portrait: Path, tmp_path: Path) -> None:
     text = camera("gate", portrait, loop=True, sink="out.mp4", budget_ms=1000)
     with WatchProcess(tmp_path / "cameras.toml", text) as watch:
@@ -128,6 +125,7 @@ def test_faces_are_restored_again_after_the_model_process_died(portrait: Path, t
         assert after["model"]["process_id"] != before["model"]["process_id"]
 
 
+@pytest.mark.soak
 def test_a_process_that_says_nothing_is_replaced(server: RtspServer, tmp_path: Path) -> None:
     with WatchProcess(
         tmp_path / "cameras.toml", camera("north", server.url("/north"), sink="north.mp4")
@@ -174,6 +172,7 @@ def test_reload_touches_only_what_changed(server: RtspServer, tmp_path: Path) ->
     ]  # fmt: skip
 
 
+@pytest.mark.soak
 def test_a_camera_that_is_off_at_first_and_one_with_a_wrong_password_come_later(
     gstreamer: None, tmp_path: Path
 ) -> None:
@@ -190,15 +189,14 @@ def test_a_camera_that_is_off_at_first_and_one_with_a_wrong_password_come_later(
         guarded.set_password("s3cr3t")
         with late:
             guarded.start()
-            began = time.monotonic()
-            watch.streaming("late", "guarded", timeout_s=30)
-            assert time.monotonic() - began < BACK_S
+            watch.streaming("late", "guarded")
             now = watch.status()
             assert [camera["restarts"] for camera in now["cameras"]] == [0, 0]
             assert "s3cr3t" not in "".join(watch.lines) + str(now)
             assert watch.stop() == 0
 
 
+@pytest.mark.soak
 def test_another_size_does_not_end_a_stream(gstreamer: None, tmp_path: Path) -> None:
     with RtspServer({"/live": live_video(160, 120, RATE)}) as server:
         text = camera("gate", server.url("/live"), sink="out.mp4")

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers import slowness
 from media import moving_portrait, times, write_video
 from processes import command, runs
 from ray_nodes import folders, nodes
@@ -32,7 +31,7 @@ SECRET = "s3cr3t-of-the-sink"
 BACK_S = 10.0  # cameras of a machine that is gone stream again by then, from when Ray has noticed
 GONE_S = 15.0  # nothing runs any more, from when the driver was killed
 
-pytestmark = [pytest.mark.alone, pytest.mark.timeout(400)]
+pytestmark = pytest.mark.timeout(400)
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +42,7 @@ def portrait(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.mark.soak
 def test_cameras_of_a_machine_that_dies_stream_again_from_another(portrait: Path, tmp_path: Path) -> None:
     tables = {name: camera(name, portrait, loop=True, sink=f"{name}.mp4", budget_ms=1000) for name in NAMES}
     with (
@@ -79,7 +79,7 @@ def test_cameras_of_a_machine_that_dies_stream_again_from_another(portrait: Path
             assert streams["state"] == "streaming"
             took_s = _time(streams) - _time(noticed)
             print(f"{name} streams again {took_s:.1f} s after Ray noticed")
-            assert took_s < BACK_S * slowness()
+            assert took_s < BACK_S
             assert after["by_name"][name]["restarts"] == 1
         for name in staying:
             then, now = before["by_name"][name], after["by_name"][name]
@@ -87,8 +87,7 @@ def test_cameras_of_a_machine_that_dies_stream_again_from_another(portrait: Path
             assert (now["restarts"], now["node"]) == (0, then["node"])
             assert now["frames_out"] > then["frames_out"]
             # as good as none: here all machines share the processors, and two cameras start on them at once
-            allowed = RATE if slowness() < 1.3 else 12 * RATE  # a slow one is busy with them
-            assert now["frames_dropped"] - then["frames_dropped"] <= allowed, "lost for another machine"
+            assert now["frames_dropped"] - then["frames_dropped"] <= RATE, "lost for another machine"
         then = watch.until(lambda now: now["model"]["state"] == "ready")
         assert then["model"]["restored"] >= before["model"]["restored"], "a count went back"
         watch.until(lambda now: all(_restored(now, name) > _restored(then, name) for name in NAMES))
@@ -115,6 +114,7 @@ def test_cameras_of_a_machine_that_dies_stream_again_from_another(portrait: Path
     assert died == []
 
 
+@pytest.mark.soak
 def test_a_silent_machine_holds_up_nobody_and_nothing_outlives_the_driver(
     portrait: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -54,7 +54,7 @@ class WatchProcess:
         self._family |= descendants(self.process.pid)
         self.process.kill()
         self.process.wait()
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + 30
         while (left := {pid for pid in self._family if runs(pid)}) and time.monotonic() < deadline:
             time.sleep(0.05)
         for pid in left:
@@ -115,7 +115,7 @@ class WatchProcess:
         """SIGTERM; the exit status. Nothing temporary is left."""
         self._family |= descendants(self.process.pid)
         self.send(signal.SIGTERM)
-        status = self.process.wait(30)
+        status = self.process.wait(60)
         assert list(self.temporary.iterdir()) == []
         return status
 
