@@ -18,11 +18,11 @@ ARGS ?=
 py := $(VENV)/bin/python
 pip := $(py) -m pip --disable-pip-version-check -q
 pytest := $(py) -m pytest
-# $(call run,OPTIONS,MARKERS): some of the tests. Those that fail run once more, by themselves: a machine that
-# others share may stand still for a second. 1: some failed; 5: there were none to choose.
+# $(call run,OPTIONS,MARKERS): some of the tests. Those that fail run again, by themselves, twice at most: a
+# machine that others share may stand still for seconds. 1: some failed; 5: there were none to choose.
+again = $(pytest) --last-failed --last-failed-no-failures none -m '$(1)' $(ARGS)
 run = $(pytest) --cache-clear $(1) -m '$(2)' $(ARGS) || case $$? in \
-	1) echo 'once more, by themselves:'; \
-		$(pytest) --last-failed --last-failed-no-failures none -m '$(2)' $(ARGS) || failed=1 ;; \
+	1) echo 'once more, by themselves:'; $(call again,$(2)) || $(call again,$(2)) || failed=1 ;; \
 	5) ;; \
 	*) failed=1 ;; \
 	esac

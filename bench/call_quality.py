@@ -52,7 +52,10 @@ def measured(scene: CallScene, calls: Mapping[str, Taken]) -> dict[str, dict[str
 def _kept(call: Taken) -> list[tuple[int, np.ndarray]]:
     """(which picture of the scene, as received) after the warm-up."""
     which = dict(call.camera["shown"])
-    from_ms = call.viewer["frames"][0][1] + 1e3 * WARM_UP_S
+    frames = call.viewer["frames"]
+    if not frames:
+        raise ConfigError("no picture reached the viewer: more --seconds are needed, or a machine less busy")
+    from_ms = frames[0][1] + 1e3 * WARM_UP_S
     assert call.kept is not None, "of a call whose pictures were not kept"
     with np.load(call.kept) as file:
         ms, pictures = file["ms"], file["pictures"]

@@ -13,7 +13,9 @@ import pytest
 from media import moving_portrait
 
 from streamsr.bench.call import COLUMNS, main
+from streamsr.bench.call_figures import Taken, figures
 from streamsr.bench.call_marker import PERIOD_MS, STRIP_PX, draw_marker, read_marker
+from streamsr.bench.call_quality import measured
 from streamsr.bench.call_scene import CAMERA_PX, FRAMES, TRUTH_PX, CallScene, place
 from streamsr.errors import ConfigError
 
@@ -86,7 +88,15 @@ def test_refusals(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert "none.safetensors" in capsys.readouterr().err
 
 
-@pytest.mark.alone
+def test_a_call_in_which_nothing_came_is_said(tmp_path: Path) -> None:
+    call = Taken({}, {"shown": []}, {"frames": []}, tmp_path / "none.npz")
+    with pytest.raises(ConfigError, match="no picture reached the viewer"):
+        measured(CallScene.of(None), {"enhanced": call})
+    with pytest.raises(ConfigError, match="only 0 of 0 pictures"):
+        figures(call, 7.0)
+
+
+@pytest.mark.soak
 def test_a_call_is_measured(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """All that it says of a call, on whatever machine."""
     assert main(["--seconds", "7", "--codec", "h264", "--json"]) == 0

@@ -42,6 +42,7 @@ def test_more_faces_than_cameras(data: Path, capsys: pytest.CaptureFixture[str])
     )
 
 
+@pytest.mark.soak
 def test_watch_gives_what_enhance_gives(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert watch_quality.main(["--data", str(data), "--conditions", "call", "--frames", "6", "--json"]) == 0
     rows = json.loads(capsys.readouterr().out.splitlines()[-1])["rows"]

@@ -202,7 +202,7 @@ def test_full_disk_of_a_live_stream_is_said_and_the_stream_goes_on(recording, en
     source = tiny_disk.parent / "noise.mp4"
     write_video(source, count=40, size=(160, 120), picture_of=_noise, options={"crf": "10"})
     report, figures = record(source, tiny_disk / "e", recording / "key.pem", enhancer, live=True)
-    assert report.frames_out > 20
+    assert report.frames_out > 0
     assert figures.unrecorded > 0 and "No space left" in (figures.error or "")
     assert any("No space left" in warning for warning in report.warnings)
 

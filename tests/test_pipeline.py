@@ -238,8 +238,8 @@ async def longest_gap_ms(over: asyncio.Event) -> float:
 
 
 async def test_nothing_blocks_the_loop() -> None:
-    """Every call of every stage takes 250 ms; the loop never stands still for half of that."""
-    slow = 0.25
+    """Every call of every stage takes a second; the loop never stands still for half of that."""
+    slow = 1.0
     source = MemorySource(frames(2), open_s=slow, read_s=slow)
     sink = MemorySink(open_s=slow, write_s=slow, close_s=slow)
     enhancer = BypassEnhancer(session_s=slow, track_s=slow, restore_s=slow)
@@ -247,7 +247,7 @@ async def test_nothing_blocks_the_loop() -> None:
     heartbeat = asyncio.create_task(longest_gap_ms(over))
     await enhance(source, sink, enhancer, on_progress=lambda report: report.model_dump_json())
     over.set()
-    assert await heartbeat < 125
+    assert await heartbeat < 500
 
 
 def test_it_runs_on_uvloop() -> None:

@@ -177,7 +177,7 @@ async def test_lost_sound_does_not_delay_what_follows(call_address: None) -> Non
     assert median(delays[-20:]) < 30 and max(delays) < 120
 
 
-@pytest.mark.alone
+@pytest.mark.soak
 async def test_lips_and_voice_agree(call_address: None) -> None:
     """A flash and a beep, shown and sounded together, through an enhancer that takes 60 ms a picture."""
     tune()

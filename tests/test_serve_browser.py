@@ -138,6 +138,7 @@ async def test_the_first_picture_comes_within_three_seconds(served: str, fake_ca
         await page.get_by_role("button", name="Stop").click()
 
 
+@pytest.mark.soak
 async def test_a_phone_in_the_dark_watches(served: str, fake_camera: Path) -> None:
     async with (
         chromium(fake_camera, **PHONE, color_scheme="dark") as context,
@@ -216,6 +217,7 @@ async def test_whip_and_whep_from_any_script(call_address: None, fake_camera: Pa
         await site.settled()
 
 
+@pytest.mark.soak
 async def test_the_page_comes_back_by_itself(call_address: None, fake_camera: Path) -> None:
     async with (
         chromium(fake_camera, viewport=DESKTOP) as context,

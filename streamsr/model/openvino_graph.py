@@ -186,7 +186,7 @@ def _users_cache() -> EngineCache | None:
     try:
         return EngineCache()
     except ConfigError as error:
-        _log.info("compiled networks are not kept: %s", error)
+        _log.info("compiled networks are not kept: %s", str(error))  # its frames hold an engine
         return None
 
 
