@@ -33,7 +33,12 @@ def gate(tmp_path):
 
 def test_segments_verify_and_agree_when_enhanced_again(tmp_path, gate, capsys) -> None:
     with WatchProcess(tmp_path / "cameras.toml", gate) as watch:
-        watch.until(lambda now: now["by_name"]["gate"]["rungs"].get("restored", 0) > 10)
+        watch.until(
+            lambda now: (
+                now["by_name"]["gate"]["rungs"].get("restored", 0) > 10
+                and now["by_name"]["gate"]["frames_out"] > 25  # of 1 s each, more than one segment
+            )
+        )
         assert watch.stop() == 0
     key = str(tmp_path / "key.pub.pem")
     command = ["verify", str(tmp_path / "evidence"), "--key", key, "--rerun", "--device", "cpu", "--json"]

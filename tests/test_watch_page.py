@@ -181,7 +181,7 @@ async def test_it_says_when_nobody_answers_and_goes_on_by_itself() -> None:
             await expect(page.locator("#camera-gate .view")).to_have_attribute("data-picture", "new")
         await expect(page.get_by_role("alert")).to_contain_text("The server does not answer")
         await expect(page.locator("#status")).to_have_text("No connection")
-        assert float(await page.evaluate("getComputedStyle(document.querySelector('#cameras')).opacity")) < 1
+        await expect(page.locator("#cameras")).not_to_have_css("opacity", "1")  # it fades
         await page.screenshot(path=SHOTS / "watch-gone.png")
         async with watching(now, port=port):
             await expect(page.locator("#gone")).to_be_hidden(timeout=10_000)
