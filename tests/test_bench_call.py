@@ -98,7 +98,7 @@ def test_a_call_in_which_nothing_came_is_said(tmp_path: Path) -> None:
 
 @pytest.mark.soak
 def test_a_call_is_measured(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """All that it says of a call, on whatever machine."""
+    """All that it says of a call; bounds are wide, the figures are in the README."""
     assert main(["--seconds", "7", "--codec", "h264", "--json"]) == 0
     line = capsys.readouterr().out
     figures: dict[str, Any] = json.loads(line)
@@ -106,13 +106,13 @@ def test_a_call_is_measured(capsys: pytest.CaptureFixture[str], monkeypatch: pyt
     enhanced, relayed = figures["rows"]
     assert [row["call"] for row in figures["rows"]] == ["enhanced", "relayed"]
     assert all(name in enhanced for name in COLUMNS)
-    assert 5 < relayed["fps"] < 27 and 1 < figures["fps"] < 27
-    assert relayed["glass_to_glass_ms"]["p50"] > 0 and figures["added_ms"]["p50"] > 0
+    assert 22 < relayed["fps"] < 27 and 5 < figures["fps"] < 27
+    assert 0 < relayed["glass_to_glass_ms"]["p50"] < figures["glass_to_glass_ms"]["p50"] < 1000
     assert figures["added_ms"]["p50"] < figures["glass_to_glass_ms"]["p50"]
     assert sum(figures["split_ms"].values()) == pytest.approx(figures["glass_to_glass_ms"]["p50"], abs=0.5)
     assert enhanced["unread"] + relayed["unread"] <= 2
     assert 0 < figures["restored_share"] <= 1 and enhanced["rungs"]["restored"] > 0
-    assert None not in (relayed["lip_sync_ms"], figures["lip_sync_ms"])
+    assert abs(relayed["lip_sync_ms"]) < 60 and figures["lip_sync_ms"] is not None
     for row in figures["rows"]:
         assert 30 < row["psnr_y"] < 60 and 0.5 < row["face_haarpsi"] <= 1 and row["measured"] >= 5
 

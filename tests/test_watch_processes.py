@@ -189,7 +189,9 @@ def test_a_camera_that_is_off_at_first_and_one_with_a_wrong_password_come_later(
         guarded.set_password("s3cr3t")
         with late:
             guarded.start()
-            watch.streaming("late", "guarded")
+            began = time.monotonic()
+            watch.streaming("late", "guarded", timeout_s=30)
+            assert time.monotonic() - began < BACK_S
             now = watch.status()
             assert [camera["restarts"] for camera in now["cameras"]] == [0, 0]
             assert "s3cr3t" not in "".join(watch.lines) + str(now)
