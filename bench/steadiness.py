@@ -1,8 +1,11 @@
-"""What it is worth to hold a face's fine detail steady from frame to frame, on real clips.
+"""What it is worth to hold a face's fine detail steady, and to reuse it without the network, on real clips.
 
     streamsr bench steadiness --data DIR [--clips talk_a] [--conditions clean,call] [--kept 0,0.6]
+                              [--every 1,2,5] [--largest 256,512]
 
 kept: how much of the frame before is mixed in, see ``streamsr.face.steadiness``; 0 is the network alone.
+every: frames, of which the first is restored and the others are given its detail, as on a machine without the
+time for more. largest: S that no crop exceeds.
 Figures are of the face; warp_ratio: what the output differs from its own last frame along the motion of the
 clean clip, over what the clean clip itself does.
 """
@@ -11,13 +14,17 @@ from __future__ import annotations
 
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from streamsr.face.steadiness import KEPT
+from streamsr.frame import Frame
+from streamsr.report import Outcome
 from streamsr.session_options import DEFAULT_FIDELITY
 
 from .clip_quality import measure_change
@@ -31,7 +38,15 @@ __all__ = ["main", "run"]
 FRAMES = 24
 TRIED = (0.0, 0.3, KEPT, 0.8)
 MEASURES = ("psnr_y", "haarpsi", "hf_ratio", "warp_ratio", "tof_px", "flicker")
-COLUMNS = ("clip", "condition", "kept", *MEASURES, "n")
+WAYS = ("kept", "every", "largest")
+COLUMNS = ("clip", "condition", *WAYS, *MEASURES, "restored_share", "n")
+
+
+class _Stopped:
+    """A clock that stands: what is due a nanosecond later has time for nothing but the cache."""
+
+    def now_ns(self) -> int:
+        return 0
 
 
 def run(
@@ -42,8 +57,10 @@ def run(
     frames: int = FRAMES,
     fidelity: float = DEFAULT_FIDELITY,
     kept: Sequence[float] = TRIED,
+    every: Sequence[int] = (1,),
+    largest: Sequence[int] = (512,),
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Returns what all rows share, and a row for each clip, condition and ``kept``; then their means.
+    """Returns what all rows share, and a row for each clip, condition and way; then their means.
 
     Raises ConfigError, SourceError, ModelError.
     """
@@ -59,19 +76,25 @@ def run(
                 faces = face_tracks(path, scale, frames, Path(temporary))
                 for condition in conditions:
                     degraded = degrade(path, condition, scale, Path(temporary), frames)
-                    for share in kept:
-                        figures = _figures(restorer, degraded, faces, fidelity, share)
-                        rows.append({"clip": path.stem, "condition": condition, "kept": share, **figures})
+                    for way in product(kept, every, largest):
+                        figures = _figures(restorer, degraded, faces, fidelity, *way)
+                        named = dict(zip(WAYS, way, strict=True))
+                        rows.append({"clip": path.stem, "condition": condition, **named, **figures})
     finally:
         restorer.close()
     head = {"device": "cpu", "model_sha256": restorer.sha256, "scale": scale, "fidelity": fidelity}
-    return head, rows + means_over_clips(rows, "condition", "kept")
+    return head, rows + means_over_clips(rows, "condition", *WAYS)
 
 
 def _figures(
-    restorer: Any, degraded: DegradedClip, faces: list[list[FaceTruth]], fidelity: float, kept: float
+    restorer: Any,
+    degraded: DegradedClip,
+    faces: list[list[FaceTruth]],
+    fidelity: float,
+    kept: float,
+    every: int,
+    largest: int,
 ) -> dict[str, float]:
-    from streamsr.clock import MONOTONIC
     from streamsr.face.tracker import MediaPipeTracker
     from streamsr.pictures import HostPictures
     from streamsr.session import Session
@@ -84,12 +107,18 @@ def _figures(
         steps="auto",
         seed=0,
         tracker=MediaPipeTracker(),
-        clock=MONOTONIC,
+        clock=_Stopped(),
         pictures=pictures,
     )
-    tally, before = Tally(), dict[str, np.ndarray]()
+    session.largest_size = largest
+    tally, before, outcomes = Tally(), dict[str, np.ndarray](), Counter[Outcome]()
     for index, (truth, camera) in enumerate(degraded.pairs()):
-        now = {"truth": truth.image, "output": session.process(camera.image)[0]}
+        frame = Frame(camera.image, camera.pts, camera.time_base, 0, index, discontinuity=index == 0)
+        restored = session.restore(session.track(frame), None if index % every == 0 else 1)
+        session.largest_size = largest  # which a live stream sees to by itself
+        out, report = session.composite(restored)
+        outcomes.update(face.outcome for face in report.faces)
+        now = {"truth": truth.image, "output": out.image}
         region = face_region(faces[index], truth.image.shape)
         if region.any():
             box = face_box(region)
@@ -100,15 +129,18 @@ def _figures(
     session.close()
     found = tally.means(("output",))
     found["warp_ratio"] = found["warp"] / tally.means(("truth",))["warp"]
-    return {name: found[name] for name in MEASURES} | {"n": degraded.frames}
+    found["restored_share"] = outcomes[Outcome.RESTORED] / max(1, outcomes.total())
+    return {name: found[name] for name in (*MEASURES, "restored_share")} | {"n": degraded.frames}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """See command.answer."""
-    words = parser("steadiness", "A face's fine detail held steady, by how much of the last frame is kept.")
+    words = parser("steadiness", "A face's fine detail held steady, and reused without the network.")
     add_clips(words, scale=4, frames=FRAMES)
     words.add_argument("--fidelity", type=float, default=DEFAULT_FIDELITY)
     add_list(words, "--kept", float, TRIED, "shares in [0, 1)")
+    add_list(words, "--every", int, (1,), "frames of which one is restored")
+    add_list(words, "--largest", int, (512,), "S that no crop exceeds, of 256 and 512")
     return answer(words, argv, run, COLUMNS)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from .face.background import Background
 from .face.composite import Paste, covers, paste
 from .face.mask import face_mask
-from .face.steadiness import KEPT, Detailed, SteadyDetail
+from .face.steadiness import KEPT, Detailed, Seen, SteadyDetail
 from .face.tracker import TrackedFace
 from .frame import StreamInfo, check_image
 from .model.crop import Crop, DeviceCrop
@@ -39,7 +39,8 @@ class Detail:
 class Pictures(Protocol):
     """The pixels of one stream, wherever they are. What ``take`` gives is opaque to everybody else.
 
-    ``take`` and ``cut`` are called on one thread, ``steady`` and ``composite`` on one each; they may differ.
+    ``take`` and ``cut`` are called on one thread, ``steady`` and ``carry`` on one, ``composite`` on one; they
+    may differ.
     """
 
     def take(self, image: Any) -> Any:
@@ -55,6 +56,11 @@ class Pictures(Protocol):
     def steady(self, before: Trace, now: Trace) -> Any:
         """The residual of ``now`` with its fine detail held steady against that of ``before``, an earlier
         frame of the same face and S; see ``face.steadiness``."""
+        ...
+
+    def carry(self, before: Trace, crop: Any) -> Any:
+        """The residual of ``before``, an earlier frame of the same face and S, moved to where the face is in
+        ``crop``, and 0 where it no longer fits."""
         ...
 
     def composite(
@@ -89,6 +95,10 @@ class HostPictures:
     def steady(self, before: Trace, now: Trace) -> np.ndarray:
         seen = (Detailed(each.crop.x_in, each.crop.y, each.residual) for each in (before, now))
         return self._steady(*seen)
+
+    def carry(self, before: Trace, crop: Crop) -> np.ndarray:
+        then = Detailed(before.crop.x_in, before.crop.y, before.residual)
+        return self._steady.carried(then, Seen(crop.x_in, crop.y))
 
     def composite(
         self, picture: np.ndarray, details: Sequence[Detail], yuv420p: StreamInfo | None = None

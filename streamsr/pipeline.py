@@ -1,7 +1,9 @@
 """One stream: a TaskGroup of decode -> track -> enhance -> encode.
 
 Each stage has a task that waits and a thread of its own that works; between two stages lies a bounded
-channel: of live streams the newest frame wins and drops are counted, of files nothing is lost.
+channel. Of files nothing is lost. Of live streams the newest frame is tracked as soon as there is room for
+one on its way to the encoder, and the others are dropped and counted: more on the way than there are cores to
+work on them would come out no sooner, and older.
 """
 
 from __future__ import annotations
@@ -14,12 +16,13 @@ from queue import SimpleQueue
 from types import TracebackType
 from typing import Any
 
-from .channel import Channel, LatestFrame, Lossless
+from .channel import Channel, EndOfStream, LatestFrame, Lossless
 from .clock import MONOTONIC, NS_PER_MS, NS_PER_S, Clock
 from .errors import ConfigError, SourceError, redact
 from .fit import SCALES
 from .frame import MAX_SIDE_PX, Frame, Sink, Source, StreamInfo
 from .loop import run, settle, unwrapped
+from .machine import usable_cpus
 from .report import FrameReport
 from .run_report import QueueReport, RunReport, RunStatus, RunTally, versions
 from .session_options import check_fidelity, check_steps
@@ -28,7 +31,9 @@ from .stages import Enhancer, SinkOptions, Stages
 __all__ = ["Pipeline", "run"]
 
 FILE_CAPACITY = 4  # frames between two stages of a file
+CHANNELS = ("track", "restore", "composite", "encode")  # each by the stage that receives
 LIVE_ENCODE_CAPACITY = 2  # enough to ride out one slow write; more would only add age
+ON_THE_WAY = 3  # live frames, from tracking to the end of compositing: one a stage; of two cores one a core
 BUDGET_INTERVALS = 2.5  # default age budget of a live frame, in frame intervals
 BUDGET_MS = (15.0, 300.0)  # its bounds: nominal rates of live streams may be nonsense
 PROGRESS_S = 0.25  # between two calls of on_progress
@@ -88,6 +93,7 @@ class Pipeline:
         self._stages: Stages | None = None
         self._info: StreamInfo | None = None
         self._queues: dict[str, Channel[Any]] = {}
+        self._room = asyncio.Semaphore(0)  # for frames on the way
         self._run_task: asyncio.Task[Any] | None = None
         self._decode_task: asyncio.Task[None] | None = None
         self._tally = RunTally()
@@ -117,10 +123,18 @@ class Pipeline:
         except BaseException as error:  # __aexit__ will not be called: whatever it was, clean up
             await self._fail(error)
             raise
-        capacities = {"track": 1, "restore": 1, "composite": 1, "encode": LIVE_ENCODE_CAPACITY}
-        for name, capacity in capacities.items():
-            self._queues[name] = LatestFrame(capacity) if stages.live else Lossless(FILE_CAPACITY)
+        self._make_channels(stages.live)
         return self
+
+    def _make_channels(self, live: bool) -> None:
+        if not live:
+            self._queues = {name: Lossless(FILE_CAPACITY) for name in CHANNELS}
+            self._room = asyncio.Semaphore(len(CHANNELS) * (FILE_CAPACITY + 1))  # all there can be
+            return
+        most = max(2, min(ON_THE_WAY, usable_cpus()))
+        self._room = asyncio.Semaphore(most)
+        self._queues = {name: Lossless(most) for name in CHANNELS}
+        self._queues |= {"track": LatestFrame(), "encode": LatestFrame(LIVE_ENCODE_CAPACITY)}
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -269,7 +283,12 @@ class Pipeline:
 
     async def _track(self, stages: Stages) -> None:
         seen = 0
-        async for frame, discontinuities in self._queues["track"]:
+        while True:
+            await self._room.acquire()  # before: what comes meanwhile is newer
+            try:
+                frame, discontinuities = await self._queues["track"].receive()
+            except EndOfStream:
+                break
             # the frame that said so may have been dropped: the next one says it
             frame = replace(frame, discontinuity=discontinuities != seen)
             seen = discontinuities
@@ -291,6 +310,7 @@ class Pipeline:
     async def _composite(self, stages: Stages) -> None:
         async for restored in self._queues["composite"]:
             frame, report, ms = await stages.composite(restored)
+            self._room.release()
             self._tally.stage("composite", ms)
             self._tally.enhanced(report)
             await self._queues["encode"].send((frame, report))

@@ -218,7 +218,7 @@ class Session:
     def _restore(self, jobs: list[_Job], deadline_ns: int | None) -> None:
         unread = [job for job in jobs if not job.memory.known]  # the guide was refused: nothing begins
         for job in unread:
-            job.reuse(allowed=False)
+            self._reuse(job, allowed=False)
         if unread:  # else what made it too late to ask might be believed for ever
             self._ladder.doubt(_counts(unread))
         jobs = [job for job in jobs if job.outcome is None]
@@ -228,7 +228,7 @@ class Session:
             rung = self._ladder.choose(_counts(jobs), max(steps), self._left_ms(deadline_ns))
         if rung in (Rung.CACHE, Rung.ORIGINAL):
             for job in jobs:
-                job.reuse(allowed=rung is Rung.CACHE)
+                self._reuse(job, allowed=rung is Rung.CACHE)
             return
         due_ns = _earlier(deadline_ns, self._ladder.rest_ms)
         for job, wanted in zip(jobs, steps, strict=True):
@@ -240,7 +240,7 @@ class Session:
                     continue
                 for job in alike:
                     job.nfe = 0
-                    job.reuse(allowed=True)
+                    self._reuse(job, allowed=True)
 
     def _run(self, jobs: list[_Job], nfe: int, due_ns: int | None) -> bool:
         """Whether the restorer has done it."""
@@ -264,6 +264,14 @@ class Session:
             job.residual, job.share = trace.residual, job.memory.fade(1.0)
             job.outcome, job.nfe = Outcome.RESTORED, nfe
         return True
+
+    def _reuse(self, job: _Job, *, allowed: bool) -> None:
+        """A lower rung: the cached detail if there is any; where it may not be used, it still fades out."""
+        job.share = job.memory.fade(job.memory.recall() if allowed else 0.0)
+        job.outcome = Outcome.CACHED if job.share > 0 else Outcome.SKIPPED
+        if job.share > 0:
+            assert job.memory.trace is not None, "a share of nothing"
+            job.residual = self._pictures.carry(job.memory.trace, job.cut)
 
     def _mind_size(self, jobs: list[_Job], left_ms: float) -> None:
         """left_ms: that there were for these faces of a live frame."""
@@ -338,15 +346,6 @@ class _Job:
     @property
     def weight(self) -> float:
         return self.face.blend * self.memory.strength * self.share
-
-    def reuse(self, *, allowed: bool) -> None:
-        """A lower rung: the cached detail if there is any; where it may not be used, it still fades out."""
-        share = self.memory.fade(self.memory.recall() if allowed else 0.0)
-        if share > 0:
-            assert self.memory.trace is not None, "a share of nothing"
-            self.residual, self.share, self.outcome = self.memory.trace.residual, share, Outcome.CACHED
-        else:
-            self.outcome = Outcome.SKIPPED
 
     def detail(self) -> Detail:
         assert self.residual is not None

@@ -16,7 +16,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 
 from streamsr.bench.crowd import Crowd
 from streamsr.bench.kernels_cpu import TWIN, WORKS, Work
-from streamsr.face.steadiness import Detailed, SteadyDetail
+from streamsr.face.steadiness import Detailed, Seen, SteadyDetail
 from streamsr.face.tracker import MediaPipeTracker
 from streamsr.model.crop import Crop
 from streamsr.model.restorer import Restorer
@@ -75,3 +75,12 @@ def test_detail_held_steady(benchmark: BenchmarkFixture, size: int) -> None:
     benchmark.group = "one face"
     held = benchmark(lambda: steady(before, now))
     assert held.shape == now.residual.shape and not np.array_equal(held, now.residual)
+
+
+@pytest.mark.parametrize("size", [256, 512])
+def test_cached_detail(benchmark: BenchmarkFixture, size: int) -> None:
+    crop, steady = _crop(size), SteadyDetail()
+    before = Detailed(crop.x_in, crop.y, np.random.default_rng(1).normal(0, 5, crop.x_in.shape).astype("f4"))
+    benchmark.group = "one face"
+    carried = benchmark(lambda: steady.carried(before, Seen(crop.x_in, crop.y)))
+    assert np.abs(carried - before.residual).mean() < 0.1  # the face is where it was

@@ -10,7 +10,7 @@ import pytest
 from portrait import aligned_portrait, write_portrait_data
 
 from streamsr.bench import steadiness
-from streamsr.face.steadiness import COARSE, KEPT, Detailed, SteadyDetail
+from streamsr.face.steadiness import COARSE, KEPT, Detailed, Seen, SteadyDetail
 
 
 @pytest.fixture
@@ -28,6 +28,10 @@ def face(request: pytest.FixtureRequest) -> np.ndarray:
 def _detailed(x_in: np.ndarray, residual: np.ndarray) -> Detailed:
     y = cv2.resize(x_in, None, fx=0.25, fy=0.25, interpolation=cv2.INTER_AREA)
     return Detailed(x_in, y, residual)
+
+
+def _seen(x_in: np.ndarray) -> Seen:
+    return Seen(*_detailed(x_in, x_in)[:2])
 
 
 def _noise(shape: tuple[int, ...], seed: int) -> np.ndarray:
@@ -93,6 +97,25 @@ def test_where_the_picture_is_another_nothing_is_taken_over(steady: SteadyDetail
     assert _rms(below) < 0.1 * _rms(above)
 
 
+def test_detail_is_carried_to_where_the_face_is(steady: SteadyDetail, face: np.ndarray) -> None:
+    """In colour and in full, coarse light too: the frame has no other."""
+    detail = cv2.GaussianBlur(_noise(face.shape, 0), (0, 0), 1.5) * np.float32([1, -1, 0.5]) + 4
+    moved, wanted = (np.roll(each, 3, axis=1) for each in (face, detail))
+    carried = steady.carried(_detailed(face, detail), _seen(moved))
+    inner = np.s_[32:-32, 32:-32]
+    assert _rms((carried - wanted)[inner]) < 0.5 * _rms((detail - wanted)[inner])
+    assert carried.dtype == np.float32 and carried.shape == face.shape
+
+
+def test_what_is_hidden_now_is_given_no_detail(steady: SteadyDetail, face: np.ndarray) -> None:
+    size = len(face)
+    hidden = face.copy()
+    hidden[size // 2 :] = 255 - face[size // 2 :]
+    carried = steady.carried(_detailed(face, _noise(face.shape, 1)), _seen(hidden))
+    below, above = carried[size // 2 + size // 16 :], carried[size // 16 : size // 2 - size // 16]
+    assert _rms(below) < 0.1 * _rms(above)
+
+
 def test_the_benchmark_on_a_clip(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data = write_portrait_data(tmp_path / "data")
     clip = next((data / "clips").glob("*.mp4")).stem
@@ -101,5 +124,9 @@ def test_the_benchmark_on_a_clip(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert held["flicker"] < alone["flicker"] and held["warp_ratio"] < alone["warp_ratio"]
     assert held["psnr_y"] > alone["psnr_y"] - 0.1 and head["fidelity"] == 0.4
     assert [row["clip"] for row in means] == ["mean", "mean"] and means[1]["flicker"] == held["flicker"]
+    _, rows = steadiness.run(data, [clip], ["clean"], scale=2, frames=6, kept=(0.6,), every=(1, 2, 6))
+    each, second, first, *_ = rows
+    assert [row["restored_share"] for row in (each, second, first)] == pytest.approx([1, 1 / 2, 1 / 6])
+    assert min(each["psnr_y"], second["psnr_y"]) > first["psnr_y"] > each["psnr_y"] - 1.5
     assert steadiness.main(["--data", str(data), "--conditions", "foggy"]) == 2
     assert "conditions must be of" in capsys.readouterr().err

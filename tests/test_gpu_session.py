@@ -211,6 +211,27 @@ def test_a_new_beginning_knows_nothing_of_what_was(restorer: Restorer, event: st
             assert np.array_equal(out.image, wanted)
 
 
+def test_late_frames_are_given_detail_where_the_face_is_as_on_a_cpu(
+    restorer: Restorer, on_cpu: Enhancer, launches: Counter[str]
+) -> None:
+    clock = FakeClock()
+    theirs = on_cpu.session(scale=2, steps=1, clock=clock)
+    with device_session(restorer, 2, clock=clock) as session:
+        for index, (camera, _) in enumerate(_clip(2, 1, 5)):
+            deadline_ns = clock.now_ns() + (1 if index % 3 else int(1e9))
+            outs, reports = [], []
+            launches.clear()
+            for each in (session, theirs):
+                out, report = each.composite(each.restore(each.track(_frame(camera, index)), deadline_ns))
+                outs.append(out.image.astype(int))
+                reports.append(report.faces[0].outcome)
+            assert reports == [Outcome.CACHED if index % 3 else Outcome.RESTORED] * 2
+            assert np.abs(outs[0] - outs[1]).mean() < 0.5
+            if index:
+                assert launches["flow"] == launches["ogwm"] == 1
+    theirs.close()
+
+
 def test_late_frames_reuse_what_lies_on_the_device_and_then_fade(restorer: Restorer) -> None:
     camera = _clip(2, 1)[0][0]
     clock = FakeClock()

@@ -175,6 +175,7 @@ def test_a_machine_too_slow_for_large_crops_restores_in_smaller_ones(
     enhancer: Enhancer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(size_limit, "CALM_FRAMES", 6)
+    monkeypatch.setattr(size_limit, "OVER_FRAMES", 13)
     stream, picture = _Stream(enhancer), moving_portrait(0, 400, 300)
     sizes = []
     for index in range(34):
@@ -190,6 +191,7 @@ def test_what_a_smaller_crop_cannot_show_is_restored_again_once_there_is_time(
 ) -> None:
     """A face that is sharp as the camera saw it needs nothing at S = 256, and much at 512."""
     monkeypatch.setattr(size_limit, "CALM_FRAMES", 6)
+    monkeypatch.setattr(size_limit, "OVER_FRAMES", 13)
     observe = FaceMemory.observe
 
     def sharp_if_small(self: FaceMemory, reading: GuideReading, *, enlarged: bool = False) -> None:

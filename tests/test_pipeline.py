@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from helpers import (
     BypassEnhancer,
+    BypassSession,
     FakeClock,
     MemorySink,
     MemorySource,
@@ -29,11 +30,12 @@ from helpers import (
 from media import write_video
 
 from streamsr import loop as event_loop
+from streamsr import pipeline as pipeline_module
 from streamsr.errors import SourceError
 from streamsr.fit import fit_image
-from streamsr.frame import StreamInfo
+from streamsr.frame import Frame, StreamInfo
 from streamsr.pipeline import Pipeline
-from streamsr.report import Outcome
+from streamsr.report import FrameReport, Outcome
 from streamsr.run_report import RunReport
 
 # -- files ------------------------------------------------------------------------------------------
@@ -176,7 +178,36 @@ async def test_the_age_of_a_live_frame_stays_bounded_behind_a_slow_enhancer() ->
     assert sink.final is not None
     assert all(early.index < late.index for early, late in pairwise(sink.final))
     assert sink.final[-1].index == 99  # the newest wins to the end
-    assert {queue.capacity for queue in report.queues.values()} == {1, 2}
+    assert report.queues["restore"].dropped == report.queues["composite"].dropped == 0
+
+
+@pytest.mark.parametrize(("cores", "most"), [(1, 2), (2, 2), (16, 3)])
+async def test_no_more_live_frames_are_on_the_way_than_can_be_worked_on(
+    monkeypatch: pytest.MonkeyPatch, cores: int, most: int
+) -> None:
+    monkeypatch.setattr(pipeline_module, "usable_cpus", lambda: cores)
+    enhancer = BypassEnhancer(track_s=0.01, restore_s=0.02)
+    on_the_way: list[int] = []
+    started = composited = 0
+
+    def track(self: BypassSession, frame: Frame) -> Frame:
+        nonlocal started
+        started += 1
+        on_the_way.append(started - composited)
+        return bypass_track(self, frame)
+
+    def composite(self: BypassSession, frame: Frame) -> tuple[Frame, FrameReport]:
+        nonlocal composited
+        time.sleep(0.02)
+        composited += 1
+        return bypass_composite(self, frame)
+
+    bypass_track, bypass_composite = BypassSession.track, BypassSession.composite
+    monkeypatch.setattr(BypassSession, "track", track)
+    monkeypatch.setattr(BypassSession, "composite", composite)
+    report = await enhance(live(60), MemorySink(), enhancer)
+    assert max(on_the_way) == most
+    assert report.frames_out == composited and report.frames_dropped == report.queues["track"].dropped > 0
 
 
 async def test_the_age_of_a_live_frame_stays_bounded_behind_a_slow_sink() -> None:

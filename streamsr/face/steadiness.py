@@ -1,8 +1,8 @@
-"""A face's restored detail, held steady from frame to frame without the network.
+"""A face's restored detail in time, without the network: held steady, or taken from an earlier frame.
 
-A recursive filter along the motion: the detail of the frame before, moved to where the face is now, is mixed
-into that of this one wherever the camera's picture says that it still fits (motion and mask as in the
-recurrent cache of the network, after DGAF-VSR; its rescaling s is 1 here: s = 2 and 4 hold less steady).
+The detail of an earlier frame is moved to where the face is now, and counts wherever the camera's picture
+says that it still fits (motion and mask as in the recurrent cache of the network, after DGAF-VSR; its
+rescaling s is 1 here: s = 2 and 4 hold less steady). Steady: a recursive filter mixes it into this frame's.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 from ..misfit import fits
 from .motion import MOTION_PX, Motion, MotionFinder, motion_picture
 
-__all__ = ["COARSE", "KEPT", "Detailed", "SteadyDetail"]
+__all__ = ["COARSE", "KEPT", "Detailed", "Seen", "SteadyDetail"]
 
 KEPT = 0.6
 LEVELS = 127.5  # 1 of [-1, 1]
@@ -23,9 +23,15 @@ COARSE = 16  # px: what is coarser than so many is this frame's own
 _LUMA = np.array([[0.299, 0.587, 0.114]], np.float32)
 
 
+class Seen(NamedTuple):
+    """x_in (S, S, 3), y (S/4, S/4, 3) uint8 RGB, both cut from the camera's picture."""
+
+    x_in: np.ndarray
+    y: np.ndarray
+
+
 class Detailed(NamedTuple):
-    """x_in (S, S, 3), y (S/4, S/4, 3) uint8 RGB, both cut from the camera's picture; residual (S, S, 3)
-    float32 in levels, to be added to x_in."""
+    """As ``Seen``; residual (S, S, 3) float32 in levels, to be added to x_in."""
 
     x_in: np.ndarray
     y: np.ndarray
@@ -42,12 +48,23 @@ class SteadyDetail:
 
     def __call__(self, before: Detailed, now: Detailed) -> np.ndarray:
         """The residual of ``now`` with the fine part of its luma held steady. Both of one face and one S."""
-        motion = self._motion.find(*(motion_picture(each.x_in, each.y) for each in (before, now)))
+        motion = self._between(before, now)
         old, new = (cv2.transform(each.residual, _LUMA) for each in (before, now))
         change = self._moved(old, motion) - new
         change -= _coarse(change)
         change *= cv2.resize(self._kept * self._fits(before.y, now.y, motion), new.shape)
         return np.asarray(cv2.add(now.residual, cv2.merge([change, change, change])))
+
+    def carried(self, before: Detailed, now: Seen) -> np.ndarray:
+        """The residual of ``before`` as of ``now``, for a frame that has none of its own; 0 where it does not
+        fit any more. Both of one face and one S."""
+        motion = self._between(before, now)
+        moved, fits = self._moved(before.residual, motion), self._fits(before.y, now.y, motion)
+        fits = cv2.resize(fits, moved.shape[1::-1])
+        return np.asarray(cv2.multiply(moved, cv2.merge([fits, fits, fits])))
+
+    def _between(self, before: Detailed, now: Detailed | Seen) -> Motion:
+        return self._motion.find(*(motion_picture(each.x_in, each.y) for each in (before, now)))
 
     def _fits(self, before: np.ndarray, now: np.ndarray, motion: Motion) -> np.ndarray:
         """(h, w) in [0, 1]: where ``before`` moved is what is seen ``now``, both (h, w, 3) uint8."""

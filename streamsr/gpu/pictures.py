@@ -22,7 +22,7 @@ from ..pictures import Detail, Placed
 from ..report import Certificate
 from .background import Cover, enlarged
 from .masks import cover, enlarged_mask, placement
-from .steadiness import steadied
+from .steadiness import carried, steadied
 
 __all__ = ["DevicePictures"]
 
@@ -67,6 +67,7 @@ class DevicePictures:
         (cut,) = self.cut(blank, [(8 * np.eye(2, 3), 256)])
         trace = Trace(cut, torch.zeros((256, 256, 3), device=device))
         self.steady(trace, trace)
+        self.carry(trace, cut)
         self.composite(blank, [], StreamInfo(64 * scale, 64 * scale, Fraction(25), Fraction(1, 25)))
 
     def take(self, image: Any) -> _Picture:
@@ -109,6 +110,10 @@ class DevicePictures:
     def steady(self, before: Trace, now: Trace) -> Tensor:
         with self._lanes.working():
             return steadied(before, now)
+
+    def carry(self, before: Trace, crop: DeviceCrop) -> Tensor:
+        with self._lanes.working():
+            return carried(before, crop)
 
     def composite(
         self, picture: _Picture, details: Sequence[Detail], yuv420p: StreamInfo | None = None
