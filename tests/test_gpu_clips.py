@@ -55,8 +55,8 @@ def test_a_clip_looks_as_it_does_on_a_cpu(
             assert outcomes[0] == outcomes[1]
             region = face_region(seen, truth.image.shape)
             box = face_box(region)
-            face = [psnr_y(each[box], truth.image[box], region[box]) for each in (out, wanted)]
-            figures.append([*(psnr_y(each, truth.image) for each in (out, wanted)), *face])
+            face = [psnr_y(each[box], truth.image[box], region[box]) for each in (wanted, out)]
+            figures.append([*(psnr_y(each, truth.image) for each in (wanted, out)), *face])
     theirs.close()
     apart = dict(zip(("frame", "face"), np.diff(np.mean(figures, 0).reshape(2, 2))[:, 0], strict=True))
     print(name, condition, f"x{scale}:", ", ".join(f"{part} {db:+.4f} dB" for part, db in apart.items()))
