@@ -24,6 +24,7 @@ from av.video.reformatter import VideoReformatter
 
 from streamsr.errors import StreamSRError
 from streamsr.io.colour import to_rgb
+from streamsr.loop import run as run_loop
 from streamsr.rtc import CodecProfile, DelayedAudioTrack, EnhancedTrack, tune
 from streamsr.rtc.bridge import bt601_if_untagged
 
@@ -192,7 +193,7 @@ def _run(
     tune(profile)
     codec_ms = _time_codecs() if setup.kept is not None else {}
     try:
-        pipe.send(("result", asyncio.run(main(pipe, setup, codec_ms))))
+        pipe.send(("result", run_loop(main(pipe, setup, codec_ms))))
     except StreamSRError as error:
         pipe.send(("error", str(error)))
 

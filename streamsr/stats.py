@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
+from statistics import median
 
 import numpy as np
 
@@ -36,6 +37,10 @@ class LatencyWindow:
     def add(self, ms: float) -> None:
         self._samples.append(ms)
         self._count += 1
+
+    def median(self) -> float:
+        """In ms; 0 before the first."""
+        return median(tuple(self._samples) or (0.0,))
 
     def percentiles(self) -> Percentiles:
         samples = np.array(list(self._samples) or [0.0])

@@ -8,6 +8,7 @@ from itertools import pairwise
 from statistics import median
 from time import monotonic
 
+import aiortc.rtp
 import numpy as np
 import pytest
 from aiortc import MediaStreamTrack
@@ -20,6 +21,7 @@ from streamsr import EnhancedTrack
 from streamsr.bench.call_tracks import CameraTrack, MicrophoneTrack, beep_onset, marked_ms
 from streamsr.errors import ConfigError
 from streamsr.rtc import DelayedAudioTrack, tune
+from streamsr.rtc.audio_level import audio_level_dbov
 from streamsr.rtc.delayed_audio import CAPACITY, SLEW
 
 pytest_plugins = ["rtc_fixtures"]
@@ -35,6 +37,20 @@ def tone(first: int, count: int) -> np.ndarray:
 
 async def taken(track: MediaStreamTrack, count: int) -> list[tuple[AudioFrame, float]]:
     return [(await track.recv(), monotonic()) for _ in range(count)]
+
+
+@pytest.mark.parametrize("layout", ["mono", "stereo"])
+@pytest.mark.parametrize("peak", [0, 1, 40, 3000, 32767])
+def test_the_level_told_is_the_one_aiortc_computes(untuned: None, layout: str, peak: int) -> None:
+    aiortcs_own = aiortc.rtp.compute_audio_level_dbov
+    channels = {"mono": 1, "stereo": 2}[layout]
+    samples = np.random.default_rng(peak).integers(-peak, peak + 1, (1, 960 * channels)).astype(np.int16)
+    loudest = np.where(samples < 0, -peak, peak).astype(np.int16)
+    tune()
+    for each in (samples, loudest):
+        frame = AudioFrame.from_ndarray(each, format="s16", layout=layout)
+        assert aiortc.rtp.compute_audio_level_dbov(frame) == aiortcs_own(frame) <= 0
+    assert aiortcs_own is not audio_level_dbov is aiortc.rtp.compute_audio_level_dbov
 
 
 async def test_frames_come_as_they_are_and_a_frame_less_than_the_delay_later() -> None:

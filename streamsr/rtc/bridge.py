@@ -136,7 +136,7 @@ class TrackSink:
     @property
     def delay_ms(self) -> float:
         """Median time from capture to ``taken`` of the last frames; 0 before the first."""
-        return self._delays.percentiles().p50
+        return self._delays.median()
 
     def taken(self, captured_ns: int) -> None:
         """On the loop: a consumer has the frame captured then."""

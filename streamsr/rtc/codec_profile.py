@@ -16,12 +16,14 @@ import aiortc.codecs.vpx
 import aiortc.jitterbuffer
 import aiortc.rtcrtpreceiver
 import aiortc.rtcrtpsender
+import aiortc.rtp
 from aiortc.codecs import get_decoder, get_encoder
 from aiortc.codecs.base import Decoder, Encoder
 from aiortc.jitterbuffer import JitterBuffer
 from aiortc.rtcrtpparameters import RTCRtpCodecParameters
 
 from ..errors import ConfigError
+from .audio_level import audio_level_dbov
 from .encoders import BurstDecoder, encoder
 from .jitter_buffer import PromptJitterBuffer
 
@@ -37,6 +39,7 @@ AIORTC_NAMES: dict[ModuleType, tuple[str, ...]] = {
     aiortc.codecs.vpx: ("DEFAULT_BITRATE", "MIN_BITRATE", "MAX_BITRATE", "Vp8Encoder"),
     aiortc.rtcrtpsender: ("get_encoder",),
     aiortc.rtcrtpreceiver: ("get_decoder", "JitterBuffer"),
+    aiortc.rtp: ("compute_audio_level_dbov",),
 }
 
 
@@ -103,6 +106,7 @@ def tune(profile: CodecProfile | None = None, *, prompt: bool = True) -> None:
 
     aiortc.rtcrtpsender.get_encoder = encoder_of
     aiortc.rtcrtpreceiver.get_decoder = decoder_of
+    aiortc.rtp.compute_audio_level_dbov = audio_level_dbov
     buffer = PromptJitterBuffer if prompt else JitterBuffer
     aiortc.rtcrtpreceiver.JitterBuffer = buffer  # type: ignore[assignment,misc]
 
