@@ -93,12 +93,10 @@ class HostPictures:
         return [Crop.cut(picture, matrix, size) for matrix, size in faces]
 
     def steady(self, before: Trace, now: Trace) -> np.ndarray:
-        seen = (Detailed(each.crop.x_in, each.crop.y, each.residual) for each in (before, now))
-        return self._steady(*seen)
+        return self._steady(_detailed(before), _detailed(now))
 
     def carry(self, before: Trace, crop: Crop) -> np.ndarray:
-        then = Detailed(before.crop.x_in, before.crop.y, before.residual)
-        return self._steady.carried(then, Seen(crop.x_in, crop.y))
+        return self._steady.carried(_detailed(before), Seen(crop.x_in, crop.y))
 
     def composite(
         self, picture: np.ndarray, details: Sequence[Detail], yuv420p: StreamInfo | None = None
@@ -109,6 +107,10 @@ class HostPictures:
         out = self._background.enlarge(picture, under)
         before, after = paste(out, picture, pastes, self._scale, under)
         return out, Certificate(*before, *after)
+
+
+def _detailed(trace: Trace) -> Detailed:
+    return Detailed(trace.crop.x_in, trace.crop.y, trace.residual)
 
 
 def _paste(detail: Detail) -> Paste:

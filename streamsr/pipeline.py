@@ -16,7 +16,7 @@ from queue import SimpleQueue
 from types import TracebackType
 from typing import Any
 
-from .channel import Channel, EndOfStream, LatestFrame, Lossless
+from .channel import Channel, LatestFrame, Lossless
 from .clock import MONOTONIC, NS_PER_MS, NS_PER_S, Clock
 from .errors import ConfigError, SourceError, redact
 from .fit import SCALES
@@ -283,18 +283,15 @@ class Pipeline:
 
     async def _track(self, stages: Stages) -> None:
         seen = 0
-        while True:
-            await self._room.acquire()  # before: what comes meanwhile is newer
-            try:
-                frame, discontinuities = await self._queues["track"].receive()
-            except EndOfStream:
-                break
+        await self._room.acquire()  # before a frame is taken: what comes meanwhile is newer
+        async for frame, discontinuities in self._queues["track"]:
             # the frame that said so may have been dropped: the next one says it
             frame = replace(frame, discontinuity=discontinuities != seen)
             seen = discontinuities
             tracked, ms = await stages.track(frame)
             self._tally.stage("track", ms)
             await self._queues["restore"].send((frame.captured_ns, tracked))
+            await self._room.acquire()
         self._queues["restore"].close()
 
     async def _restore(self, stages: Stages) -> None:

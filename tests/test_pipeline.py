@@ -207,6 +207,8 @@ async def test_no_more_live_frames_are_on_the_way_than_can_be_worked_on(
     monkeypatch.setattr(BypassSession, "composite", composite)
     report = await enhance(live(60), MemorySink(), enhancer)
     assert max(on_the_way) == most
+    capacities = {name: queue.capacity for name, queue in report.queues.items()}
+    assert capacities == {"track": 1, "restore": most, "composite": most, "encode": 2}
     assert report.frames_out == composited and report.frames_dropped == report.queues["track"].dropped > 0
 
 
