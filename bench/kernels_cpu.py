@@ -28,6 +28,7 @@ from streamsr.kernels.flow import reference as flow
 from streamsr.kernels.ogwm import reference as ogwm
 from streamsr.model.recurrence import Past
 from streamsr.model.remap import Recaller
+from streamsr.ycbcr import coefficients
 
 __all__ = ["TWIN", "WORKS", "Work"]
 
@@ -63,7 +64,7 @@ def _matrix(native: float, height: int, width: int) -> np.ndarray:
 
 def _colour(height: int, width: int) -> Work:
     image, tags, reformatter = _smooth(height, width), Colour(Matrix.BT709, Range.LIMITED), VideoReformatter()
-    rgb, mixing = torch.from_numpy(image)[None], np.array(colour.coefficients(Matrix.BT709, Range.LIMITED))
+    rgb, mixing = torch.from_numpy(image)[None], np.array(coefficients(Matrix.BT709, Range.LIMITED))
     taps = np.array(colour.TAPS)
 
     def product() -> np.ndarray:

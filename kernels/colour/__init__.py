@@ -8,8 +8,9 @@ from torch import Tensor
 
 from ...errors import KernelError
 from ...frame import Matrix, Range
+from ...ycbcr import coefficients
 from ..launch import VIEW, blocks, check, count, launch, view
-from .reference import TAPS, coefficients
+from .reference import TAPS
 
 __all__ = ["nv12", "yuv420p"]
 

@@ -7,26 +7,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ...frame import Matrix, Range
+from ...ycbcr import coefficients
 
-__all__ = ["TAPS", "coefficients", "nv12", "planes"]
-
-# Kr and Kb of Y' = Kr R' + (1 - Kr - Kb) G' + Kb B'
-_LUMA = {Matrix.BT601: (0.299, 0.114), Matrix.BT709: (0.2126, 0.0722), Matrix.BT2020: (0.2627, 0.0593)}
+__all__ = ["TAPS", "nv12", "planes"]
 
 # A chroma sample lies in the middle of 2 x 2 px. The cubic of swscale (B = 0, C = 0.6) at the 8 px of a line
 # that are nearest to it, at twice their distance: in 64ths, exact.
 TAPS = tuple(k / 64 for k in (-0.9, -2.7, 7.7, 27.9, 27.9, 7.7, -2.7, -0.9))
-
-
-def coefficients(matrix: Matrix, span: Range) -> tuple[tuple[float, float, float, float], ...]:
-    """For Y, Cb and Cr: factors of R, G and B in 0..255, and what is added. ITU-T H.273, at 8 bits."""
-    red, blue = _LUMA[matrix]
-    luma = (red, 1 - red - blue, blue)
-    black, luma_span, chroma_span = (16, 219, 224) if span is Range.LIMITED else (0, 255, 255)
-    cb = [chroma_span / 255 * ((i == 2) - luma[i]) / (2 * (1 - blue)) for i in range(3)]
-    cr = [chroma_span / 255 * ((i == 0) - luma[i]) / (2 * (1 - red)) for i in range(3)]
-    y = [luma_span / 255 * factor for factor in luma]
-    return (y[0], y[1], y[2], black), (cb[0], cb[1], cb[2], 128.0), (cr[0], cr[1], cr[2], 128.0)
 
 
 def planes(rgb: Tensor, matrix: Matrix, span: Range, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
@@ -46,8 +33,8 @@ def planes(rgb: Tensor, matrix: Matrix, span: Range, dtype: torch.dtype) -> tupl
 def nv12(rgb: Tensor, matrix: Matrix = Matrix.BT709, span: Range = Range.LIMITED) -> tuple[Tensor, Tensor]:
     """rgb (B, H, W, 3) uint8, full range. Returns y (B, H, W) and uv (B, ceil(H/2), ceil(W/2), 2) uint8.
 
-    Chroma is reduced by the cubic that ``io.colour.from_rgb`` has swscale use, around the middle of each
-    2 x 2 px; the border is repeated. Values are rounded to the nearest.
+    Chroma is reduced by swscale's bicubic, sharper than the mean that ``ycbcr`` takes, around the middle of
+    each 2 x 2 px; the border is repeated. Values are rounded to the nearest.
     """
     y, uv = planes(rgb, matrix, span, torch.float32)
     return y.round().to(torch.uint8), uv.round().to(torch.uint8)

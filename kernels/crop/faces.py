@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ...errors import KernelError
 from ...frame import Matrix, Range
-from ..colour.reference import coefficients
+from ...ycbcr import coefficients
 from ..launch import VIEW, check, view
 
 __all__ = ["CELLS", "FACE", "TILE", "WORDS", "Nv12", "Picture", "Placed", "table"]

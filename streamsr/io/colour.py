@@ -18,6 +18,7 @@ from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoRef
 
 from ..errors import DecodeError
 from ..frame import Colour, Matrix, Range, Yuv420p, check_image
+from ..ycbcr import planes_420
 
 __all__ = ["UprightRgb", "colour_of", "encodable", "from_rgb", "oriented", "tag", "to_rgb"]
 
@@ -105,6 +106,10 @@ def from_rgb(
     check_image(image)
     image = np.ascontiguousarray(image)
     target = av.VideoFormat(pixel_format, image.shape[1], image.shape[0])
+    if pixel_format == "yuv420p" and image.shape[0] % 2 == 0 and image.shape[1] % 2 == 0:
+        frame = av.VideoFrame.from_ndarray(planes_420(image, colour), format="yuv420p")
+        tag(frame, colour, pixel_format)
+        return frame
     if target.is_rgb:
         picture = av.VideoFrame.from_ndarray(image, format="rgb24")
         frame = reformatter.reformat(picture, format=pixel_format, interpolation=WRITE, threads=1)
