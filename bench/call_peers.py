@@ -22,6 +22,7 @@ from aiortc.mediastreams import MediaStreamError
 from av import AudioFrame, VideoFrame
 from av.video.reformatter import VideoReformatter
 
+from streamsr.collector import spare_what_is_loaded
 from streamsr.errors import StreamSRError
 from streamsr.io.colour import to_rgb
 from streamsr.loop import run as run_loop
@@ -88,6 +89,8 @@ async def _serve(pipe: Connection, setup: Setup, codec_ms: dict[str, list[float]
         from streamsr import Enhancer
 
         enhancer = Enhancer(setup.weights, device=setup.device, threads=setup.threads)
+        enhancer.session().close()  # as serve begins
+        spare_what_is_loaded()
     pipe.send(("ready", None))
     incoming, outgoing = RTCPeerConnection(), RTCPeerConnection()
     tracks: dict[str, MediaStreamTrack] = {}

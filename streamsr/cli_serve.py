@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from .collector import spare_what_is_loaded
 from .errors import ConfigError
 from .interrupt import ends_at_once
 from .serve import ServeConfig, Server, media_loop
@@ -48,7 +49,9 @@ def run(config: ServeConfig) -> None:
         from .rtc import tune
 
         enhancer = Enhancer(device=config.device, engine=config.engine)
+        enhancer.session().close()  # MediaPipe loads here, not while the first caller waits
     tune()
+    spare_what_is_loaded()
     with enhancer, asyncio.Runner(loop_factory=media_loop(config)) as runner:
         runner.run(_serve(Server(config, enhancer)))
 

@@ -33,21 +33,21 @@ TEMPLATE_FIVE = np.array([[193, 240], [319, 240], [257, 314], [201, 371], [313, 
 def similarity(five: np.ndarray, template: np.ndarray = TEMPLATE_FIVE) -> np.ndarray:
     """Least-squares rotation, scale and shift that takes ``five`` (5, 2) to ``template`` (5, 2).
 
-    Returns (2, 3) float64. Umeyama 1991 without reflection: linear least squares in
-    (a, b, tx, ty) of x' = a x - b y + tx, y' = b x + a y + ty.
+    Returns (2, 3) float64. Umeyama 1991 without reflection: linear least squares
+    in (a, b, tx, ty) of x' = a x - b y + tx, y' = b x + a y + ty.
     """
-    source = np.asarray(five, np.float64)
+    source = np.ascontiguousarray(five, np.float64)
     if source.shape != template.shape:
         raise ValueError(f"five must be {template.shape}, got {source.shape}")
-    source_mean, target_mean = source.mean(0), template.mean(0)
-    p, q = source - source_mean, template - target_mean
-    norm = float((p * p).sum())
+    p, q = source.view(np.complex128)[:, 0], np.ascontiguousarray(template).view(np.complex128)[:, 0]
+    source_mean, target_mean = p.mean(), q.mean()
+    p, q = p - source_mean, q - target_mean
+    norm = float(np.vdot(p, p).real)
     if norm < 1e-9:
         raise ValueError("five points coincide")
-    a = float((p * q).sum()) / norm
-    b = float((p[:, 0] * q[:, 1] - p[:, 1] * q[:, 0]).sum()) / norm
-    rotation = np.array([[a, -b], [b, a]])
-    return np.column_stack([rotation, target_mean - rotation @ source_mean])
+    turn = np.vdot(p, q) / norm  # a + ib, as x' + iy' = (a + ib) (x + iy) + shift
+    shift = target_mean - turn * source_mean
+    return np.array([[turn.real, -turn.imag, shift.real], [turn.imag, turn.real, shift.imag]])
 
 
 def native_side(matrix: np.ndarray) -> float:

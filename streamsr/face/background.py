@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -14,6 +14,7 @@ __all__ = ["AROUND_PX", "NOISE", "STRENGTH", "Background", "Cover", "upscale"]
 STRENGTH = 1.2  # of the back-projection; both measured by ``bench background``
 NOISE = 2.0  # of 255: an error of this rms around a px is half believed
 AROUND_PX = 5
+_AROUND = np.full(AROUND_PX, 1 / AROUND_PX, np.float32)  # as a filter: OpenCV's box takes twice as long
 _REACH_PX = 2  # how far a px reaches through an enlargement and a reduction
 
 
@@ -44,8 +45,8 @@ class Background:
     def __init__(self, scale: int, strength: float = STRENGTH, noise: float = NOISE) -> None:
         self._scale, self._strength, self._noise = scale, strength, noise
         self._planes = np.empty((3, 0, 0), np.float32)
-        self._colours = np.empty((0, 0, 3), np.float32)
-        self._sharpened = np.empty((0, 0, 3), np.uint8)
+        self._change = np.empty((0, 0), np.uint8)
+        self._colours, self._sharpened = np.empty((2, 0, 0, 3), np.uint8)
 
     def enlarge(self, image: np.ndarray, faces: Sequence[Cover | None] = ()) -> np.ndarray:
         """(H, W, 3) uint8 -> (scale H, scale W, 3); ``upscale`` itself under ``faces``, and at scale 1."""
@@ -53,22 +54,28 @@ class Background:
             return image.copy()
         if self._sharpened.shape != image.shape:
             self._planes = np.empty((3, *image.shape[:2]), np.float32)
-            self._colours = np.empty(image.shape, np.float32)
-            self._sharpened = np.empty_like(image)
+            self._change = np.empty(image.shape[:2], np.uint8)
+            self._colours, self._sharpened = np.empty((2, *image.shape), np.uint8)
         error, energy, other = self._planes
         luma = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
         again = _reduced(self._scale)
         cv2.sepFilter2D(luma, cv2.CV_32F, again, again, dst=error, borderType=cv2.BORDER_REPLICATE)
         cv2.subtract(luma, error, dst=error, dtype=cv2.CV_32F)
         cv2.multiply(error, error, dst=other)
-        cv2.boxFilter(other, cv2.CV_32F, (AROUND_PX, AROUND_PX), dst=energy)
+        cv2.sepFilter2D(other, cv2.CV_32F, _AROUND, _AROUND, dst=energy)
         np.divide(energy, np.add(energy, np.float32(self._noise**2), out=other), out=energy)
         cv2.multiply(error, energy, dst=error, scale=self._strength)
         for weight, (x0, y0, x1, y1) in filter(None, faces):
             error[y0:y1, x0:x1] *= 1 - weight
-        cv2.merge([error] * 3, dst=self._colours)
-        cv2.add(image, self._colours, dst=self._sharpened, dtype=cv2.CV_8U)
+        self._add(cv2.add, image, np.maximum(error, 0, out=other))
+        self._add(cv2.subtract, self._sharpened, np.minimum(error, 0, out=other))
         return upscale(self._sharpened, self._scale)
+
+    def _add(self, operation: Callable[..., Any], image: np.ndarray, change: np.ndarray) -> None:
+        """To all three channels, the modulus of ``change``, rounded: in bytes it takes half the time."""
+        cv2.convertScaleAbs(change, dst=self._change)
+        cv2.merge([self._change] * 3, dst=self._colours)
+        operation(image, self._colours, dst=self._sharpened)
 
 
 @lru_cache

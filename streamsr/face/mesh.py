@@ -21,6 +21,8 @@ from typing import Any
 import cv2
 import numpy as np
 
+from .mediapipe_graph import PictureGraph
+
 __all__ = ["DETECTOR_PX", "MESH_POINTS", "MESH_PX", "Detection", "FaceNetworks"]
 
 MESH_PX = 192  # side of the mesh network's input
@@ -75,10 +77,16 @@ class FaceNetworks:
         os.environ.setdefault("GLOG_minloglevel", "2")
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
         with _without_chatter():
-            from mediapipe.python.solution_base import SolutionBase
+            from mediapipe.python import packet_getter
 
-            self._mesh: Any = SolutionBase(graph_config=_mesh_config(), side_inputs={"with_attention": True})
-            self._detector: Any = SolutionBase(graph_config=_detector_config())
+            self._mesh: PictureGraph | None = PictureGraph(
+                _mesh_config(),
+                {"landmarks": packet_getter.get_proto, "presence": packet_getter.get_float},
+                {"with_attention": True},
+            )
+            self._detector: PictureGraph | None = PictureGraph(
+                _detector_config(), {"detections": packet_getter.get_proto_list}
+            )
             # graphs open on threads of their own: the first pictures wait for that to be done
             self.mesh(np.zeros((MESH_PX, MESH_PX, 3), np.uint8))
             self.detect(np.zeros((DETECTOR_PX, DETECTOR_PX, 3), np.uint8))
@@ -89,13 +97,15 @@ class FaceNetworks:
         Returns landmarks (478, 3) float64 in px of pixel centres (depth in the same unit, towards the
         camera negative) and the presence score in [0, 1] that there is a face at all.
         """
-        found = self._mesh.process({"image": crop})
-        points = np.array([(p.x, p.y, p.z) for p in found.landmarks.landmark], np.float64) * MESH_PX
+        assert self._mesh is not None, "closed"
+        found = self._mesh(crop)
+        points = np.array([(p.x, p.y, p.z) for p in found["landmarks"].landmark], np.float64) * MESH_PX
         points[:, :2] -= 0.5
-        return points, float(found.presence)
+        return points, float(found["presence"])
 
     def detect(self, image: np.ndarray) -> list[Detection]:
         """Faces in ``image`` (H, W, 3) uint8, letterboxed to 192 px: those above some 20 px of these."""
+        assert self._detector is not None, "closed"
         height, width = image.shape[:2]
         side = max(height, width)
         reduced = (max(1, round(width * DETECTOR_PX / side)), max(1, round(height * DETECTOR_PX / side)))
@@ -106,7 +116,7 @@ class FaceNetworks:
         )
         scale = np.array([width / reduced[0], height / reduced[1]]) * DETECTOR_PX
         detections = []
-        for found in self._detector.process({"image": square}).detections or ():
+        for found in self._detector(square)["detections"] or ():
             data = found.location_data
             box = data.relative_bounding_box
             # its key points are named by the person's own left and right: the first is left in the picture

@@ -5,6 +5,8 @@ A is the mean over scale x scale blocks of the output; at scale 1, over 4x4 bloc
 
 from __future__ import annotations
 
+from typing import Any
+
 import cv2
 import numpy as np
 
@@ -42,15 +44,16 @@ class CameraError:
         self.block = block_side(scale)
         self._out, self._camera, self._scale = out, camera, scale
         rows, columns = (-(-side // self.block) for side in out.shape[:2])
-        self._error = np.empty((rows, columns, 3), np.float32)
+        # larger, they are sums over a block: whole numbers, which OpenCV is quick at
+        self._unit = 1.0 if scale == 1 else scale**-2
+        self._error: Any = np.empty((rows, columns, 3), np.float32 if scale == 1 else np.int16)
         stripe = max(1, _STRIPE_PX // (out.shape[1] * self.block))
         for row in range(0, rows, stripe):
             self.renew((0, row, columns, min(row + stripe, rows)))
 
     def at(self, area: Area) -> np.ndarray:
-        """A view."""
-        x0, y0, x1, y1 = area
-        return self._error[y0:y1, x0:x1]
+        """(y1 - y0, x1 - x0, 3) float32."""
+        return np.multiply(self._at(area), self._unit, dtype=np.float32)
 
     def output(self, area: Area) -> np.ndarray:
         """The px of ``out`` under these blocks; a view."""
@@ -63,20 +66,24 @@ class CameraError:
         if self._scale == 1:
             px = self.block
             seen = self._camera[y0 * px : y1 * px, x0 * px : x1 * px]
-            self.at(area)[:] = _partial_means(cv2.subtract(self.output(area), seen, dtype=cv2.CV_32F))
+            self._at(area)[:] = _partial_means(cv2.subtract(self.output(area), seen, dtype=cv2.CV_32F))
         else:
-            means = _scaled_means(self.output(area), self._scale)
-            camera = self._camera[y0:y1, x0:x1]
-            cv2.addWeighted(means, self._scale**-2, camera, -1, 0, dst=self.at(area), dtype=cv2.CV_32F)
+            sums = _block_sums(self.output(area), self._scale).view(np.int16)  # below 2^14
+            seen = np.multiply(self._camera[y0:y1, x0:x1], self._scale**2, dtype=np.int16)
+            cv2.subtract(sums, seen, dst=self._at(area))
 
     def figures(self) -> tuple[float, float]:
         """rms and largest modulus, in units of 1/255."""
-        squares = cv2.norm(self._error, cv2.NORM_L2SQR)
-        return float(np.sqrt(squares / self._error.size)), float(cv2.norm(self._error, cv2.NORM_INF))
+        rms = np.sqrt(cv2.norm(self._error, cv2.NORM_L2SQR) / self._error.size)
+        return float(rms) * self._unit, cv2.norm(self._error, cv2.NORM_INF) * self._unit
+
+    def _at(self, area: Area) -> Any:
+        x0, y0, x1, y1 = area
+        return self._error[y0:y1, x0:x1]
 
 
-def _scaled_means(values: np.ndarray, scale: int) -> np.ndarray:
-    """scale^2 times the means of scale x scale blocks of uint8, as uint16: whole numbers, nothing rounded."""
+def _block_sums(values: np.ndarray, scale: int) -> np.ndarray:
+    """Of scale x scale blocks of uint8, as uint16: scale^2 times their means, nothing is rounded."""
     means = np.multiply(values, scale * scale, dtype=np.uint16)
     while scale > 1:  # halves are what OpenCV is quick at
         means = cv2.resize(means, (means.shape[1] // 2, means.shape[0] // 2), interpolation=cv2.INTER_AREA)

@@ -6,6 +6,8 @@ x, y, width, height in frame px.
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 
 from .alignment import TEMPLATE_PX
@@ -31,7 +33,8 @@ def mesh_region(landmarks: np.ndarray) -> np.ndarray:
     return square_region(upright.T @ ((low + high) / 2), 1.5 * float((high - low).max()), angle)
 
 
-def tiles(width: int, height: int) -> list[tuple[int, int, int, int]]:
+@lru_cache(maxsize=16)
+def tiles(width: int, height: int) -> tuple[tuple[int, int, int, int], ...]:
     """Parts of a frame to search, x, y, width, height: the whole, squares of its height, small squares.
 
     The detector sees faces wider than about a tenth of its picture; the small squares bring that down
@@ -44,7 +47,7 @@ def tiles(width: int, height: int) -> list[tuple[int, int, int, int]]:
             overlap = side // 6
             xs, ys = (_starts(length, side, overlap) for length in (width, height))
             found += [(x, y, side, side) for y in ys for x in xs]
-    return found
+    return tuple(found)
 
 
 def _starts(length: int, side: int, overlap: int) -> list[int]:

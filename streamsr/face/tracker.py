@@ -216,9 +216,9 @@ class MediaPipeTracker:
         elif lost:
             turn, general = divmod(self._turn, 2)
             near = tile_around(lost[turn % len(lost)].seen.box, image.shape)
-            due = [parts[turn % len(parts)] if general else near]
+            due = (parts[turn % len(parts)] if general else near,)
         elif not found or (not self._asked and self._time_s - self._searched_s >= SEARCH_EVERY_S):
-            due = [parts[self._turn % len(parts)]]
+            due = (parts[self._turn % len(parts)],)
         else:
             return found
         self._turn += 1

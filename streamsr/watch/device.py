@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..clock import NS_PER_S
+from ..collector import spare_what_is_loaded
 from ..errors import StreamSRError
 from ..interpreter import dies_with_parent
 from ..machine import resident_mb, usable_cpus, used_cpu_s
@@ -89,6 +90,7 @@ class Server:
         weights = None if job.weights is None else Path(job.weights)
         threads = job.threads or max(1, usable_cpus() // 2)
         restorer = Restorer.load(weights, device=job.device, engine=job.engine, threads=threads)
+        spare_what_is_loaded()
         try:
             return Evaluator(
                 restorer, job.fidelities, lambda error: self._loop.call_soon_threadsafe(self.end, error)
