@@ -6,13 +6,14 @@ from typing import Literal
 
 from .errors import ConfigError
 
-__all__ = ["DEFAULT_FIDELITY", "MAX_STEPS", "EngineName", "check_fidelity", "check_steps"]
+__all__ = ["CALL_BUDGET_MS", "DEFAULT_FIDELITY", "MAX_STEPS", "EngineName", "check_fidelity", "check_steps"]
 
 EngineName = Literal["auto", "openvino", "eager", "inductor", "tensorrt"]
 """What evaluates the network; see ``Enhancer``."""
 
 DEFAULT_FIDELITY = 0.4
 MAX_STEPS = 64
+CALL_BUDGET_MS = 170.0  # age of a frame in a call; at 100, slow machines restore a tenth of what they could
 
 
 def check_fidelity(fidelity: float) -> None:

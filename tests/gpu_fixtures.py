@@ -6,15 +6,19 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from kernel_host import run
+from memories import loud_weights
 
 from streamsr.clock import MONOTONIC, Clock
 from streamsr.face.tracker import MediaPipeTracker
+from streamsr.frame import Frame
 from streamsr.gpu.pictures import DevicePictures
 from streamsr.kernels import launch
 from streamsr.model.device_backend import DeviceBackend
@@ -22,7 +26,16 @@ from streamsr.model.restorer import Restorer, choose_device
 from streamsr.model.weights import load_weights
 from streamsr.session import Session
 
-__all__ = ["DeviceEnhancer", "device", "device_session", "launches", "on_device"]
+__all__ = [
+    "DeviceEnhancer",
+    "device",
+    "device_session",
+    "frame_of",
+    "launches",
+    "on_device",
+    "restorer",
+    "weights",
+]
 
 _one_at_a_time = threading.Lock()  # the host's threadIdx is one for all threads
 _launches: Counter[str] = Counter()
@@ -57,6 +70,21 @@ def on_device(path: Path | None, device: torch.device) -> Iterator[Restorer]:
     restorer = Restorer(lambda: DeviceBackend(load_weights(path), device, "f32"))
     yield restorer
     restorer.close()
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return loud_weights(tmp_path_factory.mktemp("weights") / "recurrent.safetensors")
+
+
+@pytest.fixture(scope="module")
+def restorer(weights: Path, device: torch.device) -> Iterator[Restorer]:
+    with on_device(weights, device) as restorer:
+        yield restorer
+
+
+def frame_of(image: np.ndarray, index: int, cut: bool = False) -> Frame:
+    return Frame(image, index, Fraction(1, 25), 0, index, discontinuity=cut or index == 0)
 
 
 @contextmanager

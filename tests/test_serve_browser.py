@@ -9,7 +9,7 @@ import re
 import subprocess
 import sys
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -158,9 +158,7 @@ async def test_a_phone_in_the_dark_watches(served: str, fake_camera: Path) -> No
         await watching.bring_to_front()
         await ms_to_first_frame(watching)
         await expect(watching.locator("#status")).to_have_text("Watching phone")
-        async with asyncio.timeout(60):
-            while (await _figures(served, "phone"))["viewers"] != 2:  # noqa: ASYNC110 - as in _nobody
-                await asyncio.sleep(0.1)
+        await _told(served, "stats/phone", lambda figures: figures["viewers"] == 2)
         await watching.screenshot(path=SHOTS / "watch.png", full_page=True)
     await _nobody(served)
 
@@ -292,10 +290,10 @@ def _peer(site: Site, which: str) -> Session | None:
 async def _paced(url: str, page: Page, seconds: float = 15.0) -> dict[str, object]:
     """What the browser shows and the server says of ``seconds`` from now."""
     shown = "document.getElementById('after').getVideoPlaybackQuality().totalVideoFrames"
-    began, frames = await _figures(url, "page"), await page.evaluate(shown)
+    began, frames = await _asked(url, "stats/page"), await page.evaluate(shown)
     await asyncio.sleep(seconds)
     frames = await page.evaluate(shown) - frames
-    ended = await _figures(url, "page")
+    ended = await _asked(url, "stats/page")
     taken_s = ended["uptime_s"] - began["uptime_s"]
     old, new = began["report"]["rungs"], ended["report"]["rungs"]
     rungs = {rung: count - old[rung] for rung, count in new.items()}
@@ -322,30 +320,28 @@ async def _moves(page: Page) -> None:
     )
 
 
-async def _figures(url: str, name: str) -> dict:
-    def get() -> dict:
-        with urllib.request.urlopen(f"{url}stats/{name}", timeout=5) as answer:
-            return json.load(answer)
-
-    return await asyncio.to_thread(get)
-
-
 async def _controls(url: str, name: str, **wanted: object) -> None:
-    async with asyncio.timeout(60):
-        while True:
-            controls = (await _figures(url, name))["controls"]
-            if all(controls[key] == value for key, value in wanted.items()):
-                return
-            await asyncio.sleep(0.1)
+    def taken(figures: dict) -> bool:
+        return all(figures["controls"][key] == value for key, value in wanted.items())
+
+    await _told(url, f"stats/{name}", taken)
 
 
 async def _nobody(url: str) -> None:
     """All sessions are gone soon."""
+    await _told(url, "health", lambda health: not health["sessions"])
 
+
+async def _told(url: str, path: str, wanted: Callable[[dict], bool]) -> None:
+    """Wait until what the server says is as ``wanted``."""
+    async with asyncio.timeout(60):
+        while not wanted(await _asked(url, path)):  # noqa: ASYNC110 - the server says it when asked
+            await asyncio.sleep(0.1)
+
+
+async def _asked(url: str, path: str) -> dict:
     def get() -> dict:
-        with urllib.request.urlopen(f"{url}health", timeout=5) as answer:
+        with urllib.request.urlopen(f"{url}{path}", timeout=5) as answer:
             return json.load(answer)
 
-    async with asyncio.timeout(60):
-        while (await asyncio.to_thread(get))["sessions"]:  # noqa: ASYNC110 - the server says it when asked
-            await asyncio.sleep(0.1)
+    return await asyncio.to_thread(get)

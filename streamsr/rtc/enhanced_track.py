@@ -17,12 +17,11 @@ from ..errors import ConfigError, SourceError, StreamSRError
 from ..loop import settle
 from ..pipeline import Pipeline
 from ..run_report import QueueReport, RunReport
+from ..session_options import CALL_BUDGET_MS
 from ..stages import Enhancer
 from .bridge import TrackSink, TrackSource
 
 __all__ = ["EnhancedTrack"]
-
-BUDGET_MS = 100.0  # 2.5 intervals at 25 fps: a track does not say its rate
 
 _log = logging.getLogger(__name__)
 
@@ -32,7 +31,8 @@ class EnhancedTrack(MediaStreamTrack):
 
     scale, fidelity, steps, seed: as in ``Enhancer.session``. size: (width, height) of the output, even; by
     default ``scale`` times the first picture's. It holds for the whole track, whatever size later pictures
-    have. budget_ms: age that the enhancer is to keep a frame below. Raises ConfigError.
+    have. budget_ms: age that the enhancer is to keep a frame below, by default ``CALL_BUDGET_MS``. Raises
+    ConfigError.
 
     The source belongs to this track: it is read from the beginning, so that nothing piles up in it, and
     stopped with it; of what was not worth waiting for, the newest frame wins. The enhancer begins at the
@@ -70,7 +70,7 @@ class EnhancedTrack(MediaStreamTrack):
             steps=steps,
             seed=seed,
             size=size,
-            budget_ms=BUDGET_MS if budget_ms is None else budget_ms,
+            budget_ms=CALL_BUDGET_MS if budget_ms is None else budget_ms,
         )
         self._enabled = True
         self._reading = self._task(self._read())

@@ -10,7 +10,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 
 from ..errors import ConfigError
-from ..session_options import EngineName
+from ..session_options import CALL_BUDGET_MS, EngineName
 from ..web import Listen
 
 __all__ = ["IceServer", "Limits", "ServeConfig"]
@@ -86,7 +86,7 @@ class ServeConfig(Listen):
     fidelity: Annotated[float, Field(ge=0, le=1)] | None = None
     steps: Annotated[int, Field(ge=1, le=64)] | Literal["auto"] = "auto"
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
-    budget_ms: Annotated[float, Field(ge=10, le=2000)] = 170.0
+    budget_ms: Annotated[float, Field(ge=10, le=2000)] = CALL_BUDGET_MS
     device: Literal["auto", "cpu", "cuda"] = "auto"
     engine: EngineName = "auto"
     limits: Limits = Limits()
