@@ -21,9 +21,9 @@ FOLDERS = {
 
 # Lowest first. A module or package imports only itself and what stands in the rows above its own.
 LAYERS = [
-    {"clock", "errors", "interpreter", "interrupt", "machine", "version"},
+    {"clock", "collector", "errors", "interpreter", "interrupt", "machine", "version"},
     {"frame", "ladder", "loop", "report", "session_options", "size_limit", "worker"},
-    {"channel", "fit", "misfit", "stats"},
+    {"channel", "fit", "misfit", "stats", "ycbcr"},
     {"face", "io", "kernels", "run_report"},
     {"features", "model", "stages"},
     {"pictures"},

@@ -130,7 +130,7 @@ def test_a_wall_clock_that_is_set_back_overwrites_nothing(tmp_path: Path) -> Non
 def test_the_size_limit_deletes_the_oldest(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_bytes(bytes(500_000))
     (tmp_path / "0.mp4").write_bytes(bytes(500_000))
-    camera = Camera(tmp_path, segment_s=60, max_bytes=1_000_000)
+    camera = Camera(tmp_path, noise=56, segment_s=60, max_bytes=1_000_000)
     camera.sink.open(INFO)
     most = 0
     for _ in range(40):
