@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import platform
-from collections import Counter
+from collections import Counter, defaultdict
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -189,7 +189,7 @@ class RunTally:
         self.first_out_ns = self.last_out_ns = 0
         self.warnings: list[str] = []
         self._age = LatencyWindow()
-        self._stages: dict[str, LatencyWindow] = {}
+        self._stages: defaultdict[str, LatencyWindow] = defaultdict(LatencyWindow)
         self._outcomes: Counter[Outcome] = Counter()
         self._nfe: Counter[int] = Counter()
         self._sizes: Counter[int] = Counter()
@@ -199,7 +199,7 @@ class RunTally:
         self._max_before: float | None = None
 
     def stage(self, name: str, ms: float) -> None:
-        self._stages.setdefault(name, LatencyWindow()).add(ms)
+        self._stages[name].add(ms)
 
     def warn(self, text: str) -> None:
         if len(self.warnings) < MAX_WARNINGS and text not in self.warnings:
