@@ -278,7 +278,10 @@ class Session:
         limit = self._limit
         # what a small crop cannot show is bypassed in it, and may be wanted again in a larger one
         jobs = [job for job in jobs if limit.lowered or job.outcome is not Outcome.BYPASSED]
-        if not any(limit.lowered or job.size == limit.largest for job in jobs):
+        # of a face that the camera shows as large, a smaller crop could only pass for sharp
+        smaller = limit.next_smaller or 0
+        gains = any(job.native_px < ENLARGED_BELOW * smaller for job in jobs if job.size == limit.largest)
+        if not (limit.lowered or gains):
             return
         needed_ms = LARGER * (self._ladder.one_ms(_counts(jobs)) + self._ladder.rest_ms)
         fell = any(job.nfe == 0 and job.outcome is not Outcome.BYPASSED for job in jobs)

@@ -35,6 +35,11 @@ class SizeLimit:
     def lowered(self) -> bool:
         return self._index < len(self._sizes) - 1
 
+    @property
+    def next_smaller(self) -> int | None:
+        """S; None below the smallest."""
+        return self._sizes[self._index - 1] if self._index > 0 else None
+
     def saw(self, *, fell: bool, spare: bool) -> None:
         """A frame of faces at ``largest``. fell: one had no step for want of time. spare: there was time for
         the next larger size."""

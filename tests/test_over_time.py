@@ -186,6 +186,19 @@ def test_a_machine_too_slow_for_large_crops_restores_in_smaller_ones(
     assert Outcome.RESTORED not in stream.outcomes[2:22] and set(stream.outcomes[22:]) == {Outcome.RESTORED}
 
 
+def test_a_face_that_the_camera_shows_as_large_keeps_its_large_crops(
+    enhancer: Enhancer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a small crop it would pass for sharp, and never be restored."""
+    monkeypatch.setattr(size_limit, "OVER_FRAMES", 13)
+    stream, picture = _Stream(enhancer), moving_portrait(0, 800, 600)
+    for index in range(32):
+        stream.show(picture, LITTLE if 2 <= index < 30 else PLENTY)
+        assert next(iter(stream.session._memories.values())).key[1] == 512
+    assert Outcome.RESTORED not in stream.outcomes[2:30]
+    assert stream.outcomes[-1] is Outcome.RESTORED
+
+
 def test_what_a_smaller_crop_cannot_show_is_restored_again_once_there_is_time(
     enhancer: Enhancer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
