@@ -107,9 +107,7 @@ def from_rgb(
     image = np.ascontiguousarray(image)
     target = av.VideoFormat(pixel_format, image.shape[1], image.shape[0])
     if pixel_format == "yuv420p" and image.shape[0] % 2 == 0 and image.shape[1] % 2 == 0:
-        frame = av.VideoFrame.from_ndarray(planes_420(image, colour), format="yuv420p")
-        tag(frame, colour, pixel_format)
-        return frame
+        return _of_planes(planes_420(image, colour), colour)
     if target.is_rgb:
         picture = av.VideoFrame.from_ndarray(image, format="rgb24")
         frame = reformatter.reformat(picture, format=pixel_format, interpolation=WRITE, threads=1)
@@ -135,8 +133,13 @@ def encodable(
     """``from_rgb``; but a Yuv420p, which only suits an encoder of that pixel format, is copied as it is."""
     if not isinstance(image, Yuv420p):
         return from_rgb(image, colour, pixel_format, reformatter)
-    frame = av.VideoFrame.from_ndarray(image.planes, format="yuv420p")
-    tag(frame, image.colour, "yuv420p")
+    return _of_planes(image.planes, image.colour)
+
+
+def _of_planes(planes: np.ndarray, colour: Colour) -> av.VideoFrame:
+    """A tagged copy of ``planes`` as of ``Yuv420p``."""
+    frame = av.VideoFrame.from_ndarray(planes, format="yuv420p")
+    tag(frame, colour, "yuv420p")
     return frame
 
 
