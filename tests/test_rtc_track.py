@@ -11,6 +11,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 from aiortc import MediaStreamTrack
+from aiortc.codecs.base import Encoder
 from aiortc.mediastreams import VIDEO_TIME_BASE, MediaStreamError
 from av import AudioFrame, VideoFrame
 from av.video.reformatter import VideoReformatter
@@ -23,7 +24,9 @@ from streamsr.errors import ConfigError
 from streamsr.frame import Colour, Frame, Matrix, Range, StreamInfo, Yuv420p
 from streamsr.io.colour import colour_of, from_rgb
 from streamsr.report import Outcome
+from streamsr.rtc import CodecProfile
 from streamsr.rtc.bridge import TrackSink
+from streamsr.rtc.encoders import SteadyH264Encoder, SteadyVp8Encoder
 
 pytest_plugins = ["rtc_fixtures"]
 
@@ -118,6 +121,22 @@ async def test_the_newest_frame_wins_behind_a_slow_consumer() -> None:
         assert report.queues["recv"].dropped > 40 and report.queues["recv"].max_depth == 1
         assert report.frames_out <= 9 and track.delay_ms < 50
         await track.close()
+
+
+@pytest.mark.parametrize("kind", [SteadyH264Encoder, SteadyVp8Encoder])
+async def test_the_delay_counts_until_a_picture_is_encoded(kind: type[Encoder]) -> None:
+    encoder = kind(CodecProfile())
+    with nothing_left():
+        track = EnhancedTrack(PacedTrack(picture, rate=25), BypassEnhancer())
+        for _ in range(3):
+            frame = await track.recv()
+            assert track.delay_ms < 100  # as long as nobody says that he encodes
+        await asyncio.sleep(0.2)
+        payloads, _ = await asyncio.to_thread(encoder.encode, frame)
+        await asyncio.sleep(0)
+        assert payloads and track.delay_ms >= 200
+        await track.close()
+    await asyncio.to_thread(encoder.encode, frame)  # a viewer's last picture may come later than the end
 
 
 async def test_the_output_keeps_its_size() -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
+from dataclasses import dataclass
 from fractions import Fraction
 
 from aiortc.mediastreams import VIDEO_TIME_BASE, convert_timebase
@@ -17,7 +19,7 @@ from ..frame import Colour, Frame, Matrix, StreamInfo
 from ..io.colour import CODE_POINTS, UNSPECIFIED, UprightRgb, colour_of, encodable
 from ..stats import LatencyWindow
 
-__all__ = ["TrackSink", "TrackSource", "bt601_if_untagged"]
+__all__ = ["TrackSink", "TrackSource", "bt601_if_untagged", "tell_encoded"]
 
 UNKNOWN_RATE = Fraction(0)  # a track does not say it
 GAP_S = 1.0  # after a longer pause the picture is another one
@@ -34,6 +36,12 @@ def bt601_if_untagged(picture: VideoFrame) -> VideoFrame:
     if int(picture.colorspace) == UNSPECIFIED and not picture.format.is_rgb:
         picture.colorspace = CODE_POINTS[Matrix.BT601]
     return picture
+
+
+def tell_encoded(picture: VideoFrame) -> None:
+    """On any thread: ``picture`` has just been encoded for a peer. A TrackSink that made it counts that."""
+    if isinstance(picture.opaque, _Origin):
+        picture.opaque.sink.encoded(picture.opaque.captured_ns)
 
 
 class TrackSource:
@@ -129,18 +137,24 @@ class TrackSink:
         self._reformatter = VideoReformatter()
         self._colour = Colour()
         self.takes_yuv420p = False
-        self._delays = LatencyWindow(DELAY_WINDOW)
+        self._taken_ms, self._encoded_ms = LatencyWindow(DELAY_WINDOW), LatencyWindow(DELAY_WINDOW)
         self._ended = False
         self.frames: LatestFrame[tuple[VideoFrame, int]] = LatestFrame(1)  # with captured_ns
 
     @property
     def delay_ms(self) -> float:
-        """Median time from capture to ``taken`` of the last frames; 0 before the first."""
-        return self._delays.median()
+        """Median time of the last frames from capture to when they were encoded, or, as long as nobody tells
+        of that, ``taken``; 0 before the first."""
+        return self._encoded_ms.median() or self._taken_ms.median()
 
     def taken(self, captured_ns: int) -> None:
         """On the loop: a consumer has the frame captured then."""
-        self._delays.add((self._clock.now_ns() - captured_ns) / NS_PER_MS)
+        self._taken_ms.add(self._age_ms(captured_ns))
+
+    def encoded(self, captured_ns: int) -> None:
+        """On any thread: the frame captured then has been encoded, once for every viewer."""
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody asks any more
+            self._loop.call_soon_threadsafe(self._encoded_ms.add, self._age_ms(captured_ns))
 
     def end(self) -> None:
         """On the loop: no more frames, from now on. May be called twice."""
@@ -154,6 +168,7 @@ class TrackSink:
     def write(self, frame: Frame) -> None:
         picture = encodable(frame.image, self._colour, "yuv420p", self._reformatter)
         picture.pts, picture.time_base = frame.pts, frame.time_base
+        picture.opaque = _Origin(self, frame.captured_ns)
         try:
             self._loop.call_soon_threadsafe(self._push, picture, frame.captured_ns)
         except RuntimeError as error:
@@ -166,3 +181,14 @@ class TrackSink:
     def _push(self, picture: VideoFrame, captured_ns: int) -> None:
         if not self._ended:
             self.frames.push((picture, captured_ns))
+
+    def _age_ms(self, captured_ns: int) -> float:
+        return (self._clock.now_ns() - captured_ns) / NS_PER_MS
+
+
+@dataclass(frozen=True, slots=True)
+class _Origin:
+    """Whose a picture is, for ``tell_encoded``; it goes with the picture, as its ``opaque``."""
+
+    sink: TrackSink
+    captured_ns: int

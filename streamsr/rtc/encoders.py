@@ -27,6 +27,7 @@ from av.video.codeccontext import VideoCodecContext
 
 from ..io.colour import colour_of, tag
 from ..io.x264 import live_options
+from .bridge import tell_encoded
 from .jitter_buffer import frames_in
 
 if TYPE_CHECKING:
@@ -98,6 +99,7 @@ class _Steady(Encoder):
             self.codec = self._open(frame)
         payloads, timestamp = super().encode(frame, force_keyframe)  # type: ignore[safe-super]
         self._steps.sent(payloads)
+        tell_encoded(frame)
         return payloads, timestamp
 
     @abstractmethod

@@ -106,7 +106,8 @@ class EnhancedTrack(MediaStreamTrack):
 
     @property
     def delay_ms(self) -> float:
-        """Median time of the last 50 frames from their arrival here to ``recv``; 0 before the first."""
+        """Median time of the last 50 frames from their arrival here until they were encoded, where ``tune``
+        has set up the encoders, else until ``recv``; 0 before the first."""
         return self._out.delay_ms
 
     def report(self) -> RunReport:
