@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from browser import SHOTS, chromium, ms_to_first_frame, opened
 from helpers import BypassEnhancer, until
-from playwright.async_api import Page, expect
+from playwright.async_api import Page, Route, expect
 from serve_client import Site, held, serving
 
 from streamsr.serve.session import Session
@@ -126,6 +126,33 @@ async def test_the_page_from_start_to_stop(served: str, fake_camera: Path) -> No
         await page.get_by_role("button", name="Stop").click()
         await expect(page.locator("#status")).to_have_text("Stopped")
         await _nobody(served)
+
+
+async def test_a_late_answer_does_not_undo_what_was_pressed(served: str, fake_camera: Path) -> None:
+    on_the_way: asyncio.Queue[None] = asyncio.Queue()
+    arrives = asyncio.Semaphore(0)
+
+    async def late(route: Route) -> None:
+        answer = await route.fetch()
+        on_the_way.put_nowait(None)
+        await arrives.acquire()
+        await route.fulfill(response=answer)
+
+    async with chromium(fake_camera) as context, opened(context, f"{served}?stream=late") as page:
+        await ms_to_first_frame(page)
+        enabled = page.get_by_role("button", name="Enhance")
+        await page.route("**/stats/late", late)
+        await on_the_way.get()
+        await enabled.click()
+        await _controls(served, "late", enabled=False)
+        arrives.release()
+        await on_the_way.get()  # the page has read that answer, and asks again
+        assert await enabled.get_attribute("aria-pressed") == "false"
+        for _ in range(10):
+            arrives.release()
+        await page.unroute_all(behavior="wait")
+        await _change(served, "late", enabled=True)  # by somebody else: that is followed
+        await expect(enabled).to_have_attribute("aria-pressed", "true")
 
 
 @pytest.mark.soak
@@ -325,6 +352,19 @@ async def _controls(url: str, name: str, **wanted: object) -> None:
         return all(figures["controls"][key] == value for key, value in wanted.items())
 
     await _told(url, f"stats/{name}", taken)
+
+
+async def _change(url: str, name: str, **wanted: object) -> None:
+    def patch() -> None:
+        request = urllib.request.Request(
+            f"{url}controls/{name}",
+            json.dumps(wanted).encode(),
+            {"Content-Type": "application/json"},
+            method="PATCH",
+        )
+        urllib.request.urlopen(request, timeout=5).close()
+
+    await asyncio.to_thread(patch)
 
 
 async def _nobody(url: str) -> None:

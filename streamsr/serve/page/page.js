@@ -132,6 +132,7 @@ function follow(mine) {
   let moved = performance.now();
   const step = async () => {
     try {
+      const asking = changes;
       const [stats, sums] = await Promise.all([
         ask(`/stats/${name}`, memory.token).then((response) => response.json()),
         sum(),
@@ -146,6 +147,7 @@ function follow(mine) {
         say("live", watched ? `Watching ${name}` : "Live");
       }
       figures(stats, sums, now);
+      if (stats.controls && asking === changes && !changing) followControls(stats.controls);
       poll = setTimeout(step, POLL_MS);
     } catch (error) {
       if (mine === generation) await fail(error);
@@ -194,11 +196,10 @@ function figures(stats, sums, now) {
   if (stats.delay_ms) delays.push({ at: now, delay: stats.delay_ms });
   while (delays.length && now - delays[0].at > 60_000) delays.shift();
   drawPlot($("plot"), delays, report.budget_ms, now);
-  if (stats.controls && !$("fidelity").matches(":active")) followControls(stats.controls);
 }
 
 function followControls(controls) {
-  if (controls.fidelity !== null) {
+  if (controls.fidelity !== null && !$("fidelity").matches(":active")) {
     $("fidelity").value = controls.fidelity;
     $("fidelity-value").textContent = Number(controls.fidelity).toFixed(2);
   }
@@ -213,8 +214,21 @@ function put(id, value, digits) {
 
 // -- controls ---------------------------------------------------------------------------------------
 
-async function control(change) {
+let changes = 0; // begun or ended: what was asked for before one of them may not know of it
+let changing = 0; // of them, not answered yet
+let saying = Promise.resolve(); // in the order in which they were made
+
+function control(change) {
   if (!calls.length) return;
+  changes += 1;
+  changing += 1;
+  saying = saying.then(() => send(change)).finally(() => {
+    changes += 1;
+    changing -= 1;
+  });
+}
+
+async function send(change) {
   try {
     const body = JSON.stringify(change);
     await ask(`/controls/${name}`, memory.token, {
