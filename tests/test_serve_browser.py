@@ -128,7 +128,7 @@ async def test_the_page_from_start_to_stop(served: str, fake_camera: Path) -> No
         await _nobody(served)
 
 
-async def test_a_late_answer_does_not_undo_what_was_pressed(served: str, fake_camera: Path) -> None:
+async def test_a_late_answer_does_not_undo_what_was_pressed(call_address: None, fake_camera: Path) -> None:
     on_the_way: asyncio.Queue[None] = asyncio.Queue()
     arrives = asyncio.Semaphore(0)
 
@@ -138,20 +138,27 @@ async def test_a_late_answer_does_not_undo_what_was_pressed(served: str, fake_ca
         await arrives.acquire()
         await route.fulfill(response=answer)
 
-    async with chromium(fake_camera) as context, opened(context, f"{served}?stream=late") as page:
+    async with (
+        serving() as site,
+        chromium(fake_camera) as context,
+        opened(context, f"{site.server.url}?stream=late") as page,
+    ):
         await ms_to_first_frame(page)
         enabled = page.get_by_role("button", name="Enhance")
         await page.route("**/stats/late", late)
         await on_the_way.get()
         await enabled.click()
-        await _controls(served, "late", enabled=False)
+        await _controls(site.server.url, "late", enabled=False)
         arrives.release()
         await on_the_way.get()  # the page has read that answer, and asks again
         assert await enabled.get_attribute("aria-pressed") == "false"
         for _ in range(10):
             arrives.release()
         await page.unroute_all(behavior="wait")
-        await _change(served, "late", enabled=True)  # by somebody else: that is followed
+        json_type = {"Content-Type": "application/json"}
+        answer = await site.status("PATCH", "/controls/late", headers=json_type, data='{"enabled": true}')
+        assert answer == 200
+        # somebody else did that: it is followed
         await expect(enabled).to_have_attribute("aria-pressed", "true")
 
 
@@ -352,19 +359,6 @@ async def _controls(url: str, name: str, **wanted: object) -> None:
         return all(figures["controls"][key] == value for key, value in wanted.items())
 
     await _told(url, f"stats/{name}", taken)
-
-
-async def _change(url: str, name: str, **wanted: object) -> None:
-    def patch() -> None:
-        request = urllib.request.Request(
-            f"{url}controls/{name}",
-            json.dumps(wanted).encode(),
-            {"Content-Type": "application/json"},
-            method="PATCH",
-        )
-        urllib.request.urlopen(request, timeout=5).close()
-
-    await asyncio.to_thread(patch)
 
 
 async def _nobody(url: str) -> None:

@@ -132,7 +132,8 @@ function follow(mine) {
   let moved = performance.now();
   const step = async () => {
     try {
-      const asking = changes;
+      const known = saying;
+      await known; // the answer shall know of all that was changed until here
       const [stats, sums] = await Promise.all([
         ask(`/stats/${name}`, memory.token).then((response) => response.json()),
         sum(),
@@ -147,7 +148,7 @@ function follow(mine) {
         say("live", watched ? `Watching ${name}` : "Live");
       }
       figures(stats, sums, now);
-      if (stats.controls && asking === changes && !changing) followControls(stats.controls);
+      if (stats.controls && known === saying) followControls(stats.controls);
       poll = setTimeout(step, POLL_MS);
     } catch (error) {
       if (mine === generation) await fail(error);
@@ -214,18 +215,10 @@ function put(id, value, digits) {
 
 // -- controls ---------------------------------------------------------------------------------------
 
-let changes = 0; // begun or ended: what was asked for before one of them may not know of it
-let changing = 0; // of them, not answered yet
-let saying = Promise.resolve(); // in the order in which they were made
+let saying = Promise.resolve(); // until the last change is answered: they go out in the order they were made
 
 function control(change) {
-  if (!calls.length) return;
-  changes += 1;
-  changing += 1;
-  saying = saying.then(() => send(change)).finally(() => {
-    changes += 1;
-    changing -= 1;
-  });
+  if (calls.length) saying = saying.then(() => send(change));
 }
 
 async function send(change) {
